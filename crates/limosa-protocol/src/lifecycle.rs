@@ -1,0 +1,478 @@
+//! When a migration may take its next step, and what the northbound options
+//! have to be meanwhile.
+//!
+//! [`decide`] looks at the object and at the world and says what should be;
+//! whoever calls it makes it so and calls again. The object is written before
+//! the database is changed, so that a restart finds what has to be undone.
+//!
+//! | phase | `options:requested-chassis` | left when |
+//! |---|---|---|
+//! | Pending | untouched | the request makes sense (else Rejected) |
+//! | Pinning | A | every chassis knows |
+//! | Arming | A | gate and mirror stand |
+//! | Armed | A | the guest announces itself on B |
+//! | Activated | A,B | B has OVN's flows, every chassis knows |
+//! | Bound | A,B | B takes direct packets |
+//! | Switched | B | the others look to B, every chassis knows |
+//! | Released | B, then as it was | flows are gone, A's interface is gone |
+//! | RollingBack | A, then as it was | flows are gone, B's interface is gone |
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::MacAddr;
+use crate::cookie::MAX_MIGRATION;
+use crate::object::{
+    ConditionType, Migration, NodeStatus, Phase, Problem, Progress, Restore, Role, Step, Subject, Truth, Want,
+};
+
+/// How long a step waits for every chassis to follow a change of the
+/// northbound options. ovn-controller may recompute for seconds on a busy
+/// node, and nothing is lost by waiting; but one dead node must not hold up a
+/// migration for good.
+pub const BARRIER_DEADLINE: SignedDuration = SignedDuration::from_secs(30);
+/// How long the release waits for the other agents to look to the target.
+/// Without their flows a few milliseconds of OVN's own change are not covered.
+pub const REDIRECT_DEADLINE: SignedDuration = SignedDuration::from_secs(2);
+
+/// What the databases say about one logical port.
+#[derive(Debug, Clone, Default)]
+pub struct World {
+    /// The row in `Logical_Switch_Port`.
+    pub port: Option<LogicalPort>,
+    /// The row in `Port_Binding`.
+    pub binding: Option<Binding>,
+    /// Every chassis of the southbound database, with its encapsulation types.
+    pub chassis: BTreeMap<String, BTreeSet<String>>,
+    /// `NB_Global.hv_cfg`: the `nb_cfg` that every chassis has caught up with.
+    pub hv_cfg: i64,
+    /// `Port_Binding.additional_chassis` exists (OVN 22.09 and later).
+    pub can_bind_twice: bool,
+    /// Another migration of this port that has not ended.
+    pub rival: Option<String>,
+    /// Numbers that other migrations carry in their cookies.
+    pub numbers: BTreeSet<u32>,
+}
+
+/// A row of `Logical_Switch_Port`.
+#[derive(Debug, Clone, Default)]
+pub struct LogicalPort {
+    /// `type`; empty for a VIF.
+    pub kind: String,
+    /// The Ethernet addresses in `addresses`, `dynamic_addresses` and `port_security`.
+    pub macs: Vec<MacAddr>,
+    pub requested_chassis: Option<String>,
+    pub activation_strategy: Option<String>,
+}
+
+/// A row of `Port_Binding`.
+#[derive(Debug, Clone, Default)]
+pub struct Binding {
+    pub chassis: Option<String>,
+    pub datapath_key: i64,
+    pub port_key: i64,
+}
+
+/// What should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// The controller's part of the status.
+    pub progress: Progress,
+    /// What the northbound option has to be changed to, if it has to be.
+    pub change: Option<Change>,
+    /// When to decide again although nothing has changed.
+    pub wake_at: Option<Timestamp>,
+}
+
+/// A change of `options:requested-chassis`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// Set, with a new `nb_cfg`, which goes into [`Progress::barrier`].
+    Set(String),
+    /// As the operator had it; `None` takes the option away.
+    Restore(Option<String>),
+}
+
+/// Decides what should be of one migration.
+#[must_use]
+pub fn decide(migration: &Migration, world: &World, now: Timestamp) -> Decision {
+    let progress = migration.status.progress.clone();
+    let mut step = Stepper { migration, world, now, progress, change: None, wake_at: None };
+    step.run();
+    Decision { progress: step.progress, change: step.change, wake_at: step.wake_at }
+}
+
+struct Stepper<'a> {
+    migration: &'a Migration,
+    world: &'a World,
+    now: Timestamp,
+    progress: Progress,
+    change: Option<Change>,
+    wake_at: Option<Timestamp>,
+}
+
+/// Whether every chassis has followed the last change.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Barrier {
+    Waiting,
+    Reached,
+    Missed,
+}
+
+impl Stepper<'_> {
+    fn run(&mut self) {
+        let phase = self.progress.phase;
+        if phase.is_final() {
+            return;
+        }
+        if (Phase::Pinning..Phase::Released).contains(&phase) {
+            if let Some(why) = self.failure() {
+                return self.end_early(why);
+            }
+        }
+        match phase {
+            Phase::Pending => self.pending(),
+            Phase::Pinning => self.pinning(),
+            Phase::Arming => self.arming(),
+            Phase::Armed => self.armed(),
+            Phase::Activated => self.activated(),
+            Phase::Bound => self.bound(),
+            Phase::Switched => self.switched(),
+            Phase::Released => self.released(),
+            Phase::RollingBack => self.rolling_back(),
+            Phase::Completed | Phase::RolledBack | Phase::Rejected => {}
+        }
+    }
+
+    fn pending(&mut self) {
+        match self.accept() {
+            Ok((subject, restore)) => {
+                self.progress.number = free_number(self.migration.metadata.uid.as_u128(), &self.world.numbers);
+                self.progress.subject = Some(subject);
+                self.progress.restore = Some(restore);
+                let why = Problem::new("Accepted", "the port, both chassis and the port's options were found in order");
+                self.progress.set_condition(ConditionType::Accepted, Truth::True, why, self.now);
+                self.enter(Phase::Pinning);
+            }
+            Err(why) => {
+                self.progress.set_condition(ConditionType::Accepted, Truth::False, why.clone(), self.now);
+                self.progress.set_condition(ConditionType::Succeeded, Truth::False, why, self.now);
+                self.enter(Phase::Rejected);
+            }
+        }
+    }
+
+    fn pinning(&mut self) {
+        if self.ensure(self.migration.spec.from.clone()) != Barrier::Waiting {
+            self.enter(Phase::Arming);
+        }
+    }
+
+    fn arming(&mut self) {
+        self.ensure(self.migration.spec.from.clone());
+        if self.node_has(Role::Target, Step::Armed) && self.node_has(Role::Source, Step::Armed) {
+            self.enter(Phase::Armed);
+        } else {
+            self.wait_for_agents(&[Role::Target, Role::Source]);
+        }
+    }
+
+    fn armed(&mut self) {
+        self.ensure(self.migration.spec.from.clone());
+        if self.node_has(Role::Target, Step::Activated) {
+            self.enter(Phase::Activated);
+        } else {
+            self.wait("AwaitingGuest", "both sides are ready; waiting for the guest to announce itself (RARP) on the target".to_owned());
+        }
+    }
+
+    fn activated(&mut self) {
+        let barrier = self.ensure(format!("{},{}", self.migration.spec.from, self.migration.spec.to));
+        if barrier == Barrier::Waiting {
+            self.wait("Binding", "waiting for every chassis to learn that the port is on both (NB_Global:hv_cfg)".to_owned());
+        } else if self.node_has(Role::Target, Step::Bound) {
+            self.note_barrier(barrier);
+            self.enter(Phase::Bound);
+        } else {
+            self.wait_for_agents(&[Role::Target]);
+        }
+    }
+
+    fn bound(&mut self) {
+        if self.node_has(Role::Target, Step::Switched) {
+            self.enter(Phase::Switched);
+        } else {
+            self.wait_for_agents(&[Role::Target]);
+        }
+    }
+
+    fn switched(&mut self) {
+        let redirect_by = self.progress.steps.get(&Phase::Switched).map(|at| *at + REDIRECT_DEADLINE);
+        let looks_to_target = |node: &NodeStatus| {
+            node.role == Role::Target || node.has(Step::Redirected) || node.problem.is_some()
+        };
+        let redirected = self.migration.status.nodes.values().all(looks_to_target);
+        if !redirected && redirect_by.is_some_and(|by| self.now < by) {
+            self.wake_at = redirect_by;
+            return self.wait("Redirecting", "waiting for the other agents to look to the target".to_owned());
+        }
+        let barrier = self.ensure(self.migration.spec.to.clone());
+        if barrier == Barrier::Waiting {
+            self.wait("Releasing", "waiting for every chassis to learn that the port has left the source (NB_Global:hv_cfg)".to_owned());
+        } else {
+            self.note_barrier(barrier);
+            self.enter(Phase::Released);
+        }
+    }
+
+    fn released(&mut self) {
+        let Migration { spec, .. } = self.migration;
+        if let Some(wait) = self.leftover(&spec.from, &spec.to) {
+            self.ensure(spec.to.clone());
+            return self.wait("CleaningUp", wait);
+        }
+        // An operator's pin to the source moves with the guest.
+        let pin = self.progress.restore.as_ref().and_then(|restore| restore.requested_chassis.as_ref());
+        if self.restore(pin.map(|_| spec.to.clone())) {
+            let message = format!("{} runs on {}; nothing of the migration is left", spec.port, spec.to);
+            self.finish(Phase::Completed, Truth::True, Problem::new("Completed", message));
+        }
+    }
+
+    fn rolling_back(&mut self) {
+        let Migration { spec, .. } = self.migration;
+        if let Some(wait) = self.leftover(&spec.to, &spec.from) {
+            self.ensure(spec.from.clone());
+            return self.wait("CleaningUp", wait);
+        }
+        let pin = self.progress.restore.as_ref().and_then(|restore| restore.requested_chassis.clone());
+        if self.restore(pin) {
+            self.enter(Phase::RolledBack);
+        }
+    }
+
+    /// What makes this request impossible, or what moves.
+    fn accept(&self) -> Result<(Subject, Restore), Problem> {
+        let spec = &self.migration.spec;
+        let (port, from, to) = (&spec.port, &spec.from, &spec.to);
+        let refuse = |reason, message: String| Err(Problem::new(reason, message));
+        if spec.want == Want::Abort {
+            return refuse("Aborted", "aborted before anything was done".to_owned());
+        }
+        if from == to {
+            return refuse("SameChassis", format!("source and target are both {from}: name another chassis as the target"));
+        }
+        let Some(lsp) = &self.world.port else {
+            return refuse("UnknownPort", format!("the northbound database has no logical switch port {port}: `ovn-nbctl show` lists them"));
+        };
+        let Some(binding) = &self.world.binding else {
+            return refuse("NoBinding", format!("the southbound database has no Port_Binding for {port}: is ovn-northd running?"));
+        };
+        if !lsp.kind.is_empty() {
+            return refuse("NotAVif", format!("{port} is a port of type {}; only a VM's port (type \"\") can migrate", lsp.kind));
+        }
+        for chassis in [from, to] {
+            match self.world.chassis.get(chassis) {
+                None => {
+                    return refuse(
+                        "UnknownChassis",
+                        format!("the southbound database has no chassis {chassis}: `ovn-sbctl show` lists them; the name is Open_vSwitch external_ids:system-id"),
+                    );
+                }
+                Some(encaps) if !encaps.contains("geneve") => {
+                    return refuse(
+                        "NoGeneve",
+                        format!("chassis {chassis} has no geneve encapsulation; other tunnels carry no option to mark mirrored packets with (external_ids:ovn-encap-type)"),
+                    );
+                }
+                Some(_) => {}
+            }
+        }
+        match &binding.chassis {
+            None => return refuse("NotBound", format!("{port} is bound to no chassis: is the guest running on {from}?")),
+            Some(chassis) if chassis != from => {
+                return refuse("NotOnSource", format!("{port} is bound to chassis {chassis}, not to {from}: migrate it from there"));
+            }
+            Some(_) => {}
+        }
+        if let Some(rival) = &self.world.rival {
+            return refuse("Busy", format!("{port} is already being moved by migration {rival}: wait for its end or abort it"));
+        }
+        if !self.world.can_bind_twice {
+            return refuse("OvnTooOld", "this OVN cannot bind a port to two chassis (Port_Binding.additional_chassis, OVN 22.09 and later): upgrade it".to_owned());
+        }
+        if let Some(pin) = lsp.requested_chassis.as_ref().filter(|pin| *pin != from) {
+            return refuse(
+                "ConflictingOptions",
+                format!("options:requested-chassis of {port} is {pin}, not {from}: something else (a CNI's live migration?) is moving the port, or left this behind"),
+            );
+        }
+        if let Some(strategy) = &lsp.activation_strategy {
+            return refuse(
+                "ConflictingOptions",
+                format!("options:activation-strategy of {port} is {strategy}: something else (a CNI's live migration?) is moving the port, or left this behind"),
+            );
+        }
+        let Some(mac) = spec.mac.or_else(|| lsp.macs.first().copied()) else {
+            return refuse("NoMac", format!("{port} has no Ethernet address among its addresses: name the guest's (spec.mac)"));
+        };
+        let (Ok(datapath_key), Ok(port_key @ 1..=0x7fff)) = (u32::try_from(binding.datapath_key), u16::try_from(binding.port_key)) else {
+            return refuse("BadKeys", format!("{port} has tunnel keys out of range: datapath {}, port {}", binding.datapath_key, binding.port_key));
+        };
+        Ok((Subject { mac, datapath_key, port_key }, Restore { requested_chassis: lsp.requested_chassis.clone() }))
+    }
+
+    /// What ends the migration before its time.
+    fn failure(&self) -> Option<Problem> {
+        let spec = &self.migration.spec;
+        if self.world.port.is_none() {
+            return Some(Problem::new("PortGone", format!("logical switch port {} has been deleted", spec.port)));
+        }
+        let activated = self.progress.phase.is_past_activation() || self.node_has(Role::Target, Step::Activated);
+        if activated {
+            return None;
+        }
+        if spec.want == Want::Abort {
+            return Some(Problem::new("Aborted", "aborted before the guest ran on the target"));
+        }
+        for chassis in [&spec.from, &spec.to] {
+            if !self.world.chassis.contains_key(chassis) {
+                return Some(Problem::new("ChassisGone", format!("chassis {chassis} has left the southbound database")));
+            }
+        }
+        let bound_to = self.world.binding.as_ref().and_then(|binding| binding.chassis.as_ref());
+        if let Some(chassis) = bound_to.filter(|chassis| **chassis != spec.from) {
+            return Some(Problem::new("PortMoved", format!("{} has been bound to chassis {chassis} meanwhile", spec.port)));
+        }
+        let target = self.migration.target().filter(|target| target.has(Step::Armed))?;
+        if target.interface.as_ref().is_none_or(|interface| !interface.link_up) {
+            let message = format!("the guest's interface on {} has gone before the guest ran there", spec.to);
+            return Some(Problem::new("TargetLost", message));
+        }
+        None
+    }
+
+    fn end_early(&mut self, why: Problem) {
+        self.progress.set_condition(ConditionType::Succeeded, Truth::False, why, self.now);
+        let past = self.progress.phase.is_past_activation();
+        self.enter(if past { Phase::Released } else { Phase::RollingBack });
+    }
+
+    fn finish(&mut self, phase: Phase, truth: Truth, why: Problem) {
+        // A failure that was noted on the way stays noted.
+        if self.progress.condition(ConditionType::Succeeded).is_none() {
+            self.progress.set_condition(ConditionType::Succeeded, truth, why, self.now);
+        }
+        self.enter(phase);
+    }
+
+    fn enter(&mut self, phase: Phase) {
+        self.progress.enter(phase, self.now);
+        let ended = phase.is_final();
+        let why = Problem::new(&phase.to_string(), "");
+        self.progress.set_condition(ConditionType::Progressing, if ended { Truth::False } else { Truth::True }, why, self.now);
+    }
+
+    fn wait(&mut self, reason: &str, message: String) {
+        self.progress.set_condition(ConditionType::Progressing, Truth::True, Problem::new(reason, message), self.now);
+    }
+
+    fn node(&self, role: Role) -> Option<&NodeStatus> {
+        match role {
+            Role::Source => self.migration.source(),
+            Role::Target => self.migration.target(),
+            Role::Bystander => None,
+        }
+    }
+
+    fn node_has(&self, role: Role, step: Step) -> bool {
+        self.node(role).is_some_and(|node| node.has(step))
+    }
+
+    /// Says what the first of the agents that has a problem is waiting for.
+    fn wait_for_agents(&mut self, roles: &[Role]) {
+        let spec = &self.migration.spec;
+        for role in roles {
+            let chassis = if *role == Role::Source { &spec.from } else { &spec.to };
+            match self.node(*role) {
+                None => {
+                    let message = format!("no agent has reported from chassis {chassis}: is `limosa agent` running there, on the same store?");
+                    return self.wait("NoAgent", message);
+                }
+                Some(NodeStatus { problem: Some(Problem { reason, message }), .. }) => {
+                    let (reason, message) = (reason.clone(), message.clone());
+                    return self.wait(&reason, message);
+                }
+                Some(_) => {}
+            }
+        }
+        self.wait("WaitingForAgents", "waiting for the agents to carry out the step".to_owned());
+    }
+
+    /// Makes the northbound option `value` and waits for every chassis to know.
+    fn ensure(&mut self, value: String) -> Barrier {
+        let Some(port) = &self.world.port else { return Barrier::Reached };
+        let barrier = self.progress.barrier.as_ref().filter(|barrier| barrier.requested_chassis == value);
+        let Some(barrier) = barrier.filter(|_| port.requested_chassis.as_deref() == Some(&value)) else {
+            self.change = Some(Change::Set(value));
+            return Barrier::Waiting;
+        };
+        if self.world.hv_cfg >= barrier.nb_cfg {
+            return Barrier::Reached;
+        }
+        let deadline = barrier.since + BARRIER_DEADLINE;
+        if self.now >= deadline {
+            return Barrier::Missed;
+        }
+        self.wake_at = Some(deadline);
+        Barrier::Waiting
+    }
+
+    /// Makes the northbound option what it was; true once it is.
+    fn restore(&mut self, value: Option<String>) -> bool {
+        let Some(port) = &self.world.port else { return true };
+        let done = port.requested_chassis == value;
+        if !done {
+            self.change = Some(Change::Restore(value));
+        }
+        done
+    }
+
+    fn note_barrier(&mut self, barrier: Barrier) {
+        let (truth, why) = if barrier == Barrier::Missed {
+            let secs = BARRIER_DEADLINE.as_secs();
+            let message = format!(
+                "a chassis did not follow the change within {secs} s (`ovn-sbctl list Chassis_Private` shows whose nb_cfg is behind); mirrored packets are taken to the end"
+            );
+            (Truth::False, Problem::new("DeadlinePassed", message))
+        } else {
+            (Truth::True, Problem::new("CaughtUp", "every chassis has followed the last change"))
+        };
+        self.progress.set_condition(ConditionType::CaughtUp, truth, why, self.now);
+    }
+
+    /// What still stands in the way of taking the pin off: flows anywhere, or
+    /// an interface on `loser`, whose ovn-controller would claim the port.
+    fn leftover(&self, loser: &str, keeper: &str) -> Option<String> {
+        let nodes = &self.migration.status.nodes;
+        let alive = |chassis: &String| self.world.chassis.contains_key(chassis);
+        let uncleaned = |(chassis, node): &(&String, &NodeStatus)| alive(chassis) && !node.has(Step::Cleaned);
+        if let Some((chassis, _)) = nodes.iter().find(uncleaned) {
+            return Some(format!("waiting for the agent on {chassis} to take its flows away"));
+        }
+        let interface = nodes.get(loser).filter(|_| alive(&loser.to_owned()))?.interface.as_ref()?;
+        Some(format!(
+            "{} still has the guest's interface {}; the port stays pinned to {keeper} until it is unplugged, or {loser} would claim it",
+            loser, interface.name
+        ))
+    }
+}
+
+/// A number for a migration that no other carries; derived from its UID, so
+/// that a controller that dies before writing it down chooses the same again.
+fn free_number(uid: u128, taken: &BTreeSet<u32>) -> u32 {
+    let first = (uid % u128::from(MAX_MIGRATION)) as u32;
+    let candidates = (0..MAX_MIGRATION).map(|i| (first + i) % MAX_MIGRATION + 1);
+    candidates.into_iter().find(|number| !taken.contains(number)).unwrap_or(first + 1)
+}

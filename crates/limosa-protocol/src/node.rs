@@ -1,0 +1,241 @@
+//! What a migration means for one chassis: the flows that belong on its
+//! bridge now, and what its agent has to report.
+//!
+//! [`plan`] is a pure function of the object, of what the chassis is seen to
+//! be, and of the time. Called again after anything has changed, it converges;
+//! it does not matter what was missed in between, or who was restarted.
+
+use jiff::{SignedDuration, Timestamp};
+use ofpacket::Flow;
+
+use crate::cookie::{Cookie, Purpose};
+use crate::diff::diff;
+use crate::facts::Facts;
+use crate::flows::{CannotWrite, Writer};
+use crate::layout::VifOutput;
+use crate::object::{ConditionType, InterfaceStatus, Migration, NodeStatus, Phase, Problem, Role, Step, Truth};
+use crate::survey::Survey;
+
+/// How long the target takes direct and mirrored packets alike. The new flows
+/// reach the datapath's cache within a revalidation (at least 5 ms apart, and
+/// as long as a dump of the cache takes), not all at one instant; a gap would
+/// lose packets, an overlap repeats a few.
+pub const OVERLAP: SignedDuration = SignedDuration::from_millis(20);
+
+/// What is to be done on one chassis for one migration.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The flows that belong on the bridge, all of them and no others.
+    pub flows: Vec<Flow>,
+    /// What to report; taken steps are those that the bridge is seen to hold.
+    pub status: NodeStatus,
+    /// When to plan again although nothing has changed.
+    pub wake_at: Option<Timestamp>,
+}
+
+/// Plans one migration on the chassis of `facts`. `own` is what this chassis
+/// last reported, or found out and could not report yet.
+///
+/// `None`: the migration does not concern the switches (yet, or any more).
+#[must_use]
+pub fn plan(
+    migration: &Migration,
+    own: Option<&NodeStatus>,
+    facts: &Facts,
+    survey: &Survey,
+    now: Timestamp,
+) -> Option<Plan> {
+    let phase = migration.phase();
+    if phase < Phase::Arming || phase.is_final() {
+        return None;
+    }
+    let progress = &migration.status.progress;
+    let subject = progress.subject?;
+    let role = migration.role_of(&facts.chassis);
+    let mut status = own.cloned().unwrap_or_else(|| NodeStatus::new(role));
+    status.interface = facts.interfaces.get(&migration.spec.port).cloned();
+    status.problem = None;
+    let writer = Writer { facts, number: progress.number, role, subject };
+    let mut planner = Planner { migration, writer, survey, status, now, wake_at: None };
+    let flows = if phase.wants_flows() { planner.flows(role) } else { Ok(planner.clean()) };
+    let flows = flows.unwrap_or_else(|why| {
+        planner.status.problem = Some(Problem::new(why.label(), why.to_string()));
+        // What stands, stands: a tunnel that is being re-created is no reason
+        // to open or close anything.
+        survey.of_migration(progress.number).cloned().collect()
+    });
+    Some(Plan { flows, status: planner.status, wake_at: planner.wake_at })
+}
+
+struct Planner<'a> {
+    migration: &'a Migration,
+    writer: Writer<'a>,
+    survey: &'a Survey,
+    status: NodeStatus,
+    now: Timestamp,
+    wake_at: Option<Timestamp>,
+}
+
+impl Planner<'_> {
+    fn flows(&mut self, role: Role) -> Result<Vec<Flow>, CannotWrite> {
+        match role {
+            Role::Source => self.source(),
+            Role::Target => self.target(),
+            Role::Bystander => self.bystander(),
+        }
+    }
+
+    fn clean(&mut self) -> Vec<Flow> {
+        self.take_if_settled(&[], Step::Cleaned);
+        Vec::new()
+    }
+
+    /// The source mirrors only what the target's gate holds back.
+    fn source(&mut self) -> Result<Vec<Flow>, CannotWrite> {
+        let to = &self.migration.spec.to;
+        let interface = self.interface();
+        if interface.is_none() && !self.migration.phase().is_past_activation() {
+            self.status.problem = Some(self.interface_missing());
+        }
+        if !self.migration.target().is_some_and(|target| target.has(Step::Armed)) {
+            return Ok(Vec::new());
+        }
+        let ofport = interface.map(|interface| interface.ofport);
+        let mut flows = vec![self.writer.mirror(ofport, to)?];
+        if let Some(ofport) = ofport {
+            flows.push(self.writer.reverse(ofport, to)?);
+            self.take_if_settled(&flows, Step::Armed);
+        }
+        if self.target_takes_direct_packets() {
+            flows.push(self.writer.guard(to)?);
+            flows.extend(self.writer.relay(to)?);
+            self.take_if_settled(&flows, Step::Redirected);
+        }
+        Ok(flows)
+    }
+
+    fn target(&mut self) -> Result<Vec<Flow>, CannotWrite> {
+        let from = &self.migration.spec.from;
+        let learned = |purpose| self.survey.of_migration(self.writer.number).any(|flow| is_for(flow, purpose));
+        if learned(Purpose::DivertIn) || learned(Purpose::DivertOut) {
+            self.status.take(Step::Activated, self.now);
+        }
+        let Some(interface) = self.interface() else {
+            self.status.problem = Some(self.interface_missing());
+            return Ok(Vec::new());
+        };
+        let ofport = interface.ofport;
+        if !self.status.has(Step::Activated) {
+            let flows = vec![
+                self.writer.gate_out(ofport),
+                self.writer.gate_mirrored(from)?,
+                self.writer.gate_direct()?,
+                self.writer.announce(ofport, from)?,
+                self.writer.guard(from)?,
+            ];
+            if interface.link_up {
+                self.take_if_settled(&flows, Step::Armed);
+            } else {
+                self.status.problem = Some(self.link_down(&interface));
+            }
+            return Ok(flows);
+        }
+        if self.has_ovn_flows(ofport) {
+            self.status.take(Step::Bound, self.now);
+        } else if self.migration.phase() >= Phase::Activated {
+            self.status.problem = Some(self.not_bound(&interface));
+        }
+        let may_open = self.migration.phase() >= Phase::Bound && self.has_ovn_flows(ofport);
+        if !may_open && !self.status.has(Step::Opened) {
+            return Ok(vec![
+                self.writer.divert_out(ofport, from)?,
+                self.writer.divert_in(ofport, from)?,
+                self.writer.gate_direct()?,
+                self.writer.guard(from)?,
+            ]);
+        }
+        let overlap = vec![self.writer.divert_in(ofport, from)?];
+        self.take_if_settled(&overlap, Step::Opened);
+        if !self.every_chassis_caught_up() {
+            // Some chassis may still send to the source alone.
+            self.take_if_settled(&overlap, Step::Switched);
+            return Ok(overlap);
+        }
+        let closes_at = self.status.steps.get(&Step::Opened).map(|opened| *opened + OVERLAP);
+        if closes_at.is_none_or(|at| self.now < at) {
+            self.wake_at = closes_at;
+            return Ok(overlap);
+        }
+        let closed = vec![self.writer.gate_mirrored(from)?];
+        self.take_if_settled(&closed, Step::Switched);
+        Ok(closed)
+    }
+
+    fn bystander(&mut self) -> Result<Vec<Flow>, CannotWrite> {
+        if !self.target_takes_direct_packets() {
+            return Ok(vec![self.writer.guard(&self.migration.spec.from)?]);
+        }
+        let flows = vec![self.writer.guard(&self.migration.spec.to)?];
+        self.take_if_settled(&flows, Step::Redirected);
+        Ok(flows)
+    }
+
+    /// A step is taken when the bridge is seen to hold its flows.
+    fn take_if_settled(&mut self, flows: &[Flow], step: Step) {
+        if !self.status.has(step) && diff(flows, self.survey.of_migration(self.writer.number)).is_empty() {
+            self.status.take(step, self.now);
+        }
+    }
+
+    fn interface(&self) -> Option<InterfaceStatus> {
+        self.status.interface.clone()
+    }
+
+    fn target_takes_direct_packets(&self) -> bool {
+        self.migration.target().is_some_and(|target| target.has(Step::Opened))
+    }
+
+    fn has_ovn_flows(&self, ofport: u32) -> bool {
+        let (port_key, datapath_key) = (self.writer.subject.port_key, self.writer.subject.datapath_key);
+        self.survey.inputs.contains(&ofport)
+            && self.survey.outputs.contains(&VifOutput { datapath_key, port_key, ofport })
+    }
+
+    fn every_chassis_caught_up(&self) -> bool {
+        let condition = self.migration.status.progress.condition(ConditionType::CaughtUp);
+        condition.is_none_or(|condition| condition.status == Truth::True)
+    }
+
+    fn interface_missing(&self) -> Problem {
+        let (port, chassis) = (&self.migration.spec.port, &self.writer.facts.chassis);
+        Problem::new(
+            "InterfaceMissing",
+            format!(
+                "chassis {chassis} has no interface with external_ids:iface-id={port} on its integration bridge: plug the guest's interface there"
+            ),
+        )
+    }
+
+    fn link_down(&self, interface: &InterfaceStatus) -> Problem {
+        let chassis = &self.writer.facts.chassis;
+        Problem::new(
+            "InterfaceDown",
+            format!("the link of {} on chassis {chassis} is down: is the guest's QEMU running there?", interface.name),
+        )
+    }
+
+    fn not_bound(&self, interface: &InterfaceStatus) -> Problem {
+        let (port, chassis) = (&self.migration.spec.port, &self.writer.facts.chassis);
+        Problem::new(
+            "WaitingForOvn",
+            format!(
+                "OVN has no flows yet for {port} on {} of chassis {chassis}; traffic runs through {}: is ovn-controller running on {chassis}?",
+                interface.name, self.migration.spec.from
+            ),
+        )
+    }
+}
+
+fn is_for(flow: &Flow, purpose: Purpose) -> bool {
+    Cookie::decode(flow.cookie).is_some_and(|cookie| cookie.purpose == purpose)
+}

@@ -1,0 +1,472 @@
+//! The migration object: what moves, from where to where, what is wanted, and
+//! how far it has come. One schema for every store.
+//!
+//! `spec` is written once by whoever asks for the migration (only `want` may
+//! change later); `status` is written by two kinds of writers that never touch
+//! each other's part: the controller owns [`Progress`], and the agent of
+//! chassis N owns `status.nodes[N]`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::MacAddr;
+
+/// Group and version of the schema.
+pub const API_VERSION: &str = "limosa.io/v1alpha1";
+/// The kind of the object.
+pub const KIND: &str = "PortMigration";
+
+/// One logical port on its way from one chassis to another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Migration {
+    pub api_version: String,
+    pub kind: String,
+    pub metadata: Metadata,
+    pub spec: Spec,
+    #[serde(default)]
+    pub status: Status,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Metadata {
+    /// Unique in the store; a DNS label.
+    pub name: String,
+    /// Tells this object from an earlier one of the same name.
+    pub uid: Uuid,
+    pub creation_timestamp: Timestamp,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Spec {
+    /// The name of the logical switch port in the northbound database.
+    pub port: String,
+    /// The name of the chassis that the guest leaves.
+    pub from: String,
+    /// The name of the chassis that the guest goes to.
+    pub to: String,
+    /// The guest's address; by default the first of the logical port's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<MacAddr>,
+    /// What is wanted of this migration.
+    #[serde(default)]
+    pub want: Want,
+}
+
+/// What is wanted of a migration.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Want {
+    /// Carry it through.
+    #[default]
+    Complete,
+    /// Roll it back; once the guest runs on the target it goes on all the same.
+    Abort,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Status {
+    /// The controller's part.
+    #[serde(flatten)]
+    pub progress: Progress,
+    /// The agents' parts, by chassis.
+    pub nodes: BTreeMap<String, NodeStatus>,
+}
+
+/// How far the migration has come; written by the controller alone.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Progress {
+    pub phase: Phase,
+    /// The number in the cookies of this migration's flows; 0 before it is accepted.
+    pub number: u32,
+    /// What moves, as found in the databases.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<Subject>,
+    /// What the northbound options were; written before they are changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restore: Option<Restore>,
+    /// The last change of the northbound options, and whether the chassis have caught up with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub barrier: Option<Barrier>,
+    pub conditions: Vec<Condition>,
+    /// When each phase was reached.
+    pub steps: BTreeMap<Phase, Timestamp>,
+}
+
+/// What moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Subject {
+    pub mac: MacAddr,
+    /// D: `Datapath_Binding.tunnel_key`, 24 bits.
+    pub datapath_key: u32,
+    /// K: `Port_Binding.tunnel_key`, 15 bits.
+    pub port_key: u16,
+}
+
+/// The northbound options as they were before the migration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Restore {
+    /// `Logical_Switch_Port.options:requested-chassis`, if there was one.
+    pub requested_chassis: Option<String>,
+}
+
+/// A change of the northbound options on its way to the chassis.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Barrier {
+    /// What `options:requested-chassis` was set to.
+    pub requested_chassis: String,
+    /// The `NB_Global.nb_cfg` that `hv_cfg` has to reach.
+    pub nb_cfg: i64,
+    /// When the option was set.
+    pub since: Timestamp,
+}
+
+/// The last step that is done. The order is the order of a migration; what
+/// ends one stands last.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Phase {
+    /// Asked for, not yet looked at.
+    #[default]
+    Pending,
+    /// Accepted; the port is being pinned to the source.
+    Pinning,
+    /// No chassis but the source can claim the port: the target's interface
+    /// may appear now, and the agents install their flows.
+    Arming,
+    /// Both sides are ready: the guest may resume on the target.
+    Armed,
+    /// The guest has announced itself on the target; OVN binds the port there as well.
+    Activated,
+    /// OVN's own flows stand on the target; every chassis has caught up, or the deadline has passed.
+    Bound,
+    /// OVN's own flows carry the guest's traffic.
+    Switched,
+    /// The source has let go; the agents take their flows away.
+    Released,
+    /// Nothing of ours is left. The guest is on the target.
+    Completed,
+    /// It failed before the guest ran on the target; flows are being taken away.
+    RollingBack,
+    /// Nothing of ours is left. The guest is on the source.
+    RolledBack,
+    /// It could not be carried out; nothing was changed.
+    Rejected,
+}
+
+impl Phase {
+    /// Every phase, in order.
+    pub const ALL: [Self; 12] = [
+        Self::Pending,
+        Self::Pinning,
+        Self::Arming,
+        Self::Armed,
+        Self::Activated,
+        Self::Bound,
+        Self::Switched,
+        Self::Released,
+        Self::Completed,
+        Self::RollingBack,
+        Self::RolledBack,
+        Self::Rejected,
+    ];
+
+    /// Nothing will change any more.
+    #[must_use]
+    pub const fn is_final(self) -> bool {
+        matches!(self, Self::Completed | Self::RolledBack | Self::Rejected)
+    }
+
+    /// Flows of this migration belong on the switches.
+    #[must_use]
+    pub fn wants_flows(self) -> bool {
+        (Self::Arming..Self::Released).contains(&self)
+    }
+
+    /// True if a migration in this phase has come as far as `wanted`, or further
+    /// on the same way: what was rolled back has completed nothing.
+    #[must_use]
+    pub fn has_reached(self, wanted: Self) -> bool {
+        self == wanted || (wanted..=Self::Completed).contains(&self)
+    }
+
+    /// The guest runs on the target; the way is forward.
+    #[must_use]
+    pub fn is_past_activation(self) -> bool {
+        (Self::Activated..=Self::Completed).contains(&self)
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Pending => "Pending",
+            Self::Pinning => "Pinning",
+            Self::Arming => "Arming",
+            Self::Armed => "Armed",
+            Self::Activated => "Activated",
+            Self::Bound => "Bound",
+            Self::Switched => "Switched",
+            Self::Released => "Released",
+            Self::Completed => "Completed",
+            Self::RollingBack => "RollingBack",
+            Self::RolledBack => "RolledBack",
+            Self::Rejected => "Rejected",
+        })
+    }
+}
+
+/// The text names no phase.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no phase; one of {phases}", phases = Phase::ALL.map(|p| p.to_string().to_lowercase()).join(", "))]
+pub struct ParsePhaseError(String);
+
+impl FromStr for Phase {
+    type Err = ParsePhaseError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .into_iter()
+            .find(|phase| phase.to_string().eq_ignore_ascii_case(text))
+            .ok_or_else(|| ParsePhaseError(text.to_owned()))
+    }
+}
+
+/// The part that a chassis plays in a migration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Role {
+    /// The guest leaves it.
+    Source = 1,
+    /// The guest goes to it.
+    Target = 2,
+    /// Neither; its packets for the guest change direction.
+    Bystander = 3,
+}
+
+/// What an agent has done for a migration on its chassis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Step {
+    /// Source: mirror and reverse path stand. Target: gate and announcement rule stand.
+    Armed,
+    /// Target: the guest has announced itself.
+    Activated,
+    /// Target: OVN's own flows for the port stand.
+    Bound,
+    /// Target: packets that arrive without the source reach the guest.
+    Opened,
+    /// Target: packets that the source mirrors are no longer taken (or will be to the end).
+    Switched,
+    /// Any but the target: packets for the port go to the target while OVN has no flow for it.
+    Redirected,
+    /// No flow of this migration is left on the bridge.
+    Cleaned,
+}
+
+/// One chassis' share of a migration; written by its agent alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeStatus {
+    pub role: Role,
+    /// The port's interface on this chassis' integration bridge, if it is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interface: Option<InterfaceStatus>,
+    /// When each step was taken.
+    #[serde(default)]
+    pub steps: BTreeMap<Step, Timestamp>,
+    /// What keeps this chassis from the next step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<Problem>,
+}
+
+impl NodeStatus {
+    #[must_use]
+    pub const fn new(role: Role) -> Self {
+        Self { role, interface: None, steps: BTreeMap::new(), problem: None }
+    }
+
+    #[must_use]
+    pub fn has(&self, step: Step) -> bool {
+        self.steps.contains_key(&step)
+    }
+
+    /// Notes a step, the first time only.
+    pub fn take(&mut self, step: Step, now: Timestamp) {
+        self.steps.entry(step).or_insert(now);
+    }
+}
+
+/// An interface as the local OVSDB shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InterfaceStatus {
+    pub name: String,
+    pub ofport: u32,
+    /// `Interface.link_state` is not `down`.
+    pub link_up: bool,
+}
+
+/// What is wrong, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Problem {
+    /// One word, for programs.
+    pub reason: String,
+    /// What, where and what to do, for people.
+    pub message: String,
+}
+
+impl Problem {
+    pub fn new(reason: &str, message: impl Into<String>) -> Self {
+        Self { reason: reason.to_owned(), message: message.into() }
+    }
+}
+
+/// A condition by the Kubernetes API conventions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Condition {
+    #[serde(rename = "type")]
+    pub kind: ConditionType,
+    pub status: Truth,
+    pub reason: String,
+    pub message: String,
+    pub last_transition_time: Timestamp,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum ConditionType {
+    /// The request makes sense on this OVN.
+    Accepted,
+    /// What the migration is waiting for, if anything.
+    Progressing,
+    /// Every chassis followed the last change of the northbound options in time.
+    CaughtUp,
+    /// How it ended.
+    Succeeded,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Truth {
+    True,
+    False,
+    Unknown,
+}
+
+impl Progress {
+    #[must_use]
+    pub fn condition(&self, kind: ConditionType) -> Option<&Condition> {
+        self.conditions.iter().find(|c| c.kind == kind)
+    }
+
+    /// Sets a condition; the transition time changes with the truth value only.
+    pub fn set_condition(&mut self, kind: ConditionType, status: Truth, why: Problem, now: Timestamp) {
+        let Problem { reason, message } = why;
+        match self.conditions.iter_mut().find(|c| c.kind == kind) {
+            Some(c) => {
+                if c.status != status {
+                    c.last_transition_time = now;
+                }
+                (c.status, c.reason, c.message) = (status, reason, message);
+            }
+            None => {
+                self.conditions.push(Condition { kind, status, reason, message, last_transition_time: now });
+            }
+        }
+    }
+
+    /// Enters a phase and notes when.
+    pub fn enter(&mut self, phase: Phase, now: Timestamp) {
+        self.phase = phase;
+        self.steps.entry(phase).or_insert(now);
+    }
+}
+
+impl Migration {
+    /// A new object that asks for `port` to move.
+    #[must_use]
+    pub fn new(name: String, uid: Uuid, spec: Spec, now: Timestamp) -> Self {
+        Self {
+            api_version: API_VERSION.to_owned(),
+            kind: KIND.to_owned(),
+            metadata: Metadata { name, uid, creation_timestamp: now },
+            spec,
+            status: Status::default(),
+        }
+    }
+
+    /// The role of a chassis in this migration.
+    #[must_use]
+    pub fn role_of(&self, chassis: &str) -> Role {
+        if chassis == self.spec.from {
+            Role::Source
+        } else if chassis == self.spec.to {
+            Role::Target
+        } else {
+            Role::Bystander
+        }
+    }
+
+    #[must_use]
+    pub const fn phase(&self) -> Phase {
+        self.status.progress.phase
+    }
+
+    #[must_use]
+    pub fn source(&self) -> Option<&NodeStatus> {
+        self.status.nodes.get(&self.spec.from)
+    }
+
+    #[must_use]
+    pub fn target(&self) -> Option<&NodeStatus> {
+        self.status.nodes.get(&self.spec.to)
+    }
+}
+
+/// `now` as the objects carry it: to the microsecond.
+#[must_use]
+pub fn to_microseconds(now: Timestamp) -> Timestamp {
+    Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn phases_have_one_order_and_text_both_ways() {
+        assert!(Phase::ALL.is_sorted());
+        for phase in Phase::ALL {
+            assert_eq!(phase.to_string().to_lowercase().parse(), Ok(phase));
+        }
+        assert!("soon".parse::<Phase>().unwrap_err().to_string().contains("armed"));
+        assert_eq!(Phase::ALL.into_iter().filter(|p| p.wants_flows()).count(), 5);
+    }
+
+    #[test]
+    fn what_is_left_out_of_an_object_has_its_default() {
+        let text = r#"{"apiVersion":"limosa.io/v1alpha1","kind":"PortMigration",
+            "metadata":{"name":"m","uid":"6f9619ff-8b86-d011-b42d-00c04fc964ff","creationTimestamp":"2026-01-01T00:00:00Z"},
+            "spec":{"port":"vm1","from":"a","to":"b"}}"#;
+        let migration: Migration = serde_json::from_str(text).unwrap();
+        assert_eq!(migration.phase(), Phase::Pending);
+        assert_eq!(migration.spec.want, Want::Complete);
+        let again: Migration = serde_json::from_str(&serde_json::to_string(&migration).unwrap()).unwrap();
+        assert_eq!(again, migration);
+    }
+
+    #[test]
+    fn a_misspelt_request_is_refused() {
+        let error = serde_json::from_str::<Spec>(r#"{"port":"vm1","form":"a","to":"b"}"#).unwrap_err();
+        assert!(error.to_string().contains("form"), "{error}");
+    }
+}

@@ -1,0 +1,47 @@
+//! A bridge's flows, reduced to what a migration has to know of them.
+
+use std::collections::BTreeSet;
+
+use ofpacket::Flow;
+
+use crate::cookie::Cookie;
+use crate::layout::{Layout, VifOutput, vif_input, vif_output};
+
+/// What the flows of an integration bridge say.
+#[derive(Debug, Clone, Default)]
+pub struct Survey {
+    /// OVN's table numbers.
+    pub layout: Layout,
+    /// Every flow that carries our cookie.
+    pub ours: Vec<Flow>,
+    /// Ports from which OVN's own flows take packets into a pipeline.
+    pub inputs: BTreeSet<u32>,
+    /// Logical ports that OVN's own flows give an interface.
+    pub outputs: BTreeSet<VifOutput>,
+}
+
+impl Survey {
+    /// Reads a bridge's flows.
+    pub fn of<'a>(flows: impl Iterator<Item = &'a Flow> + Clone) -> Self {
+        let foreign = flows.clone().filter(|flow| !Cookie::is_ours(flow.cookie));
+        Self {
+            layout: Layout::find(flows.clone()),
+            ours: flows.filter(|flow| Cookie::is_ours(flow.cookie)).cloned().collect(),
+            inputs: foreign.clone().filter_map(vif_input).collect(),
+            outputs: foreign.filter_map(vif_output).collect(),
+        }
+    }
+
+    /// True for a flow that [`Self::of`] might draw a conclusion from; an agent
+    /// need not hold the others.
+    #[must_use]
+    pub fn is_of_interest(flow: &Flow) -> bool {
+        flow.table_id == 0 || Cookie::is_ours(flow.cookie) || Layout::is_evidence(flow)
+    }
+
+    /// Our flows of one migration.
+    pub fn of_migration(&self, number: u32) -> impl Iterator<Item = &Flow> {
+        let cookie = Cookie::of_migration(number);
+        self.ours.iter().filter(move |flow| flow.cookie & crate::cookie::MIGRATION_MASK == cookie)
+    }
+}

@@ -1,0 +1,208 @@
+//! `limosa agent`: holds the flows of this chassis' migrations on its
+//! integration bridge, and reports what stands there.
+//!
+//! Whatever changes (an object, an interface, a flow), the same thing happens:
+//! [`node::plan`] says which flows should be there, [`diff()`] compares them with
+//! those that are, and the difference goes to the switch as one bundle. The
+//! switch then tells of its new flows, and the steps they complete are
+//! reported.
+
+mod local;
+mod report;
+mod switch;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use jiff::Timestamp;
+use limosa_protocol::diff::diff;
+use limosa_protocol::object::{Problem, to_microseconds};
+use limosa_protocol::{Facts, Role, Step, Survey, node};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::shutdown::Shutdown;
+use crate::store::{Directory, Snapshot, Store};
+use local::Local;
+use report::Reports;
+use switch::{Switch, Told};
+
+/// How soon something that failed is tried again.
+const RETRY: Duration = Duration::from_millis(500);
+
+#[derive(Debug)]
+pub(crate) struct Options {
+    pub(crate) chassis: Option<String>,
+    pub(crate) ovs_rundir: PathBuf,
+    pub(crate) store: PathBuf,
+}
+
+pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
+    let mut shutdown = Shutdown::new()?;
+    let store = Directory::open(&options.store).await.context("the store (--store, LIMOSA_STORE)")?;
+    let objects = store.watch();
+    let local = Local::open(&options.ovs_rundir);
+    let chassis = match options.chassis {
+        Some(chassis) => chassis,
+        None => tokio::select! {
+            chassis = local.system_id() => chassis?,
+            () = shutdown.asked() => return Ok(()),
+        },
+    };
+    tracing::info!(chassis, ovs_rundir = %options.ovs_rundir.display(), store = %options.store.display(), "agent started");
+    let agent = Agent {
+        reports: Reports::new(Box::new(store), chassis.clone()),
+        chassis,
+        ovs_rundir: options.ovs_rundir,
+        local,
+        switch: None,
+        trouble: None,
+    };
+    agent.follow(objects, shutdown).await
+}
+
+struct Agent {
+    chassis: String,
+    ovs_rundir: PathBuf,
+    local: Local,
+    switch: Option<(String, Switch)>,
+    /// Why there is no working switch, said once.
+    trouble: Option<Problem>,
+    reports: Reports,
+}
+
+impl Agent {
+    async fn follow(
+        mut self,
+        mut objects: watch::Receiver<Arc<Snapshot>>,
+        mut shutdown: Shutdown,
+    ) -> anyhow::Result<()> {
+        let mut database = self.local.subscribe();
+        loop {
+            let snapshot = objects.borrow_and_update().clone();
+            database.mark_unchanged();
+            let wake = self.turn(&snapshot).await;
+            tokio::select! {
+                changed = objects.changed() => changed.context("the store has gone")?,
+                changed = database.changed() => changed.context("the local database session has ended")?,
+                told = next(&mut self.switch) => self.hear(told, &snapshot),
+                () = sleep_until(wake) => {}
+                () = shutdown.asked() => return Ok(()),
+            }
+            // What else is here already belongs to the same picture.
+            while let Some(told) = self.switch.as_mut().and_then(|(_, switch)| switch.try_next()) {
+                self.hear(told, &snapshot);
+            }
+        }
+    }
+
+    fn hear(&mut self, told: Told, snapshot: &Snapshot) {
+        match told {
+            Told::Announced(number) => {
+                let now = to_microseconds(Timestamp::now());
+                let is_meant = |m: &&limosa_protocol::Migration| {
+                    m.status.progress.number == number
+                        && m.phase().wants_flows()
+                        && m.role_of(&self.chassis) == Role::Target
+                };
+                if let Some(migration) = snapshot.migrations.values().find(is_meant) {
+                    self.reports.take(migration, Step::Activated, now);
+                }
+            }
+            Told::Closed(reason) => {
+                tracing::warn!(reason, "the connection to the switch is lost");
+                self.switch = None;
+            }
+            Told::Flows | Told::Nothing => {}
+        }
+    }
+
+    /// Compares what should be with what is, and mends the difference. Returns
+    /// when to look again although nothing has changed.
+    async fn turn(&mut self, snapshot: &Snapshot) -> Option<Instant> {
+        self.reports.retain(snapshot);
+        let outcome = match self.look().await {
+            Ok(Some((facts, survey))) => self.mend(snapshot, &facts, &survey).await,
+            // Its flows are on their way.
+            Ok(None) => return None,
+            Err(problem) => Err(problem),
+        };
+        match outcome {
+            Ok(wake) => {
+                if self.trouble.take().is_some() {
+                    tracing::info!("the switch is back");
+                }
+                wake
+            }
+            Err(problem) => {
+                if self.trouble.as_ref() != Some(&problem) {
+                    tracing::error!(reason = problem.reason, "{}", problem.message);
+                }
+                // Whatever it was, a new connection starts from what is.
+                self.switch = None;
+                self.reports.problem(snapshot, &problem).await;
+                self.trouble = Some(problem);
+                Some(Instant::now() + RETRY)
+            }
+        }
+    }
+
+    /// What this chassis is like now; `None` while the switch still tells.
+    async fn look(&mut self) -> Result<Option<(Facts, Survey)>, Problem> {
+        let (bridge, mut facts) = self.local.read(&self.chassis)?;
+        if self.switch.as_ref().is_none_or(|(name, _)| *name != bridge) {
+            self.switch = None;
+            let switch = Switch::connect(&self.ovs_rundir, &bridge).await?;
+            tracing::info!(bridge, "connected to the switch");
+            self.switch = Some((bridge, switch));
+        }
+        let Some((_, switch)) = &mut self.switch else { return Ok(None) };
+        let Some(survey) = switch.survey() else { return Ok(None) };
+        facts.layout = survey.layout;
+        facts.geneve_index = switch.geneve_index().await?;
+        Ok(Some((facts, survey)))
+    }
+
+    async fn mend(&mut self, snapshot: &Snapshot, facts: &Facts, survey: &Survey) -> Result<Option<Instant>, Problem> {
+        let now = to_microseconds(Timestamp::now());
+        let (mut wanted, mut wake_at) = (Vec::new(), None::<Timestamp>);
+        let mut plans = Vec::new();
+        for migration in snapshot.migrations.values() {
+            let own = self.reports.own(migration);
+            let Some(plan) = node::plan(migration, own, facts, survey, now) else { continue };
+            wanted.extend(plan.flows);
+            wake_at = [wake_at, plan.wake_at].into_iter().flatten().min();
+            plans.push((migration, plan.status));
+        }
+        let mods = diff(&wanted, survey.ours.iter());
+        if !mods.is_empty() {
+            let Some((_, switch)) = &self.switch else { return Ok(None) };
+            let count = mods.len();
+            switch.bundle(mods).await?;
+            tracing::debug!(count, "flow mods carried out");
+        }
+        let mut retry = false;
+        for (migration, status) in plans {
+            retry |= !self.reports.put(migration, status).await;
+        }
+        let wait = wake_at.map(|at| at.duration_since(now).unsigned_abs());
+        let wait = [wait, retry.then_some(RETRY)].into_iter().flatten().min();
+        Ok(wait.map(|wait| Instant::now() + wait))
+    }
+}
+
+async fn next(switch: &mut Option<(String, Switch)>) -> Told {
+    match switch {
+        Some((_, switch)) => switch.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(wake: Option<Instant>) {
+    match wake {
+        Some(wake) => tokio::time::sleep_until(wake).await,
+        None => std::future::pending().await,
+    }
+}

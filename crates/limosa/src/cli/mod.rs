@@ -1,0 +1,144 @@
+//! The command line: what each verb takes, and where it leads.
+
+mod migrate;
+mod status;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use limosa_protocol::{MacAddr, Phase};
+use ovsdb_rs::Remotes;
+
+use crate::{agent, controller};
+
+/// Live migration of virtual machines on OVN without a gap in the network.
+///
+/// One agent runs beside every ovn-controller, one controller beside the OVN
+/// databases; they meet in a store of migration objects. `migrate` adds an
+/// object, `status` shows them.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Hold the flows of this chassis' migrations on its integration bridge
+    ///
+    /// Speaks OpenFlow 1.5 to the bridge's management socket (RUNDIR/br-int.mgmt)
+    /// and reads the local Open_vSwitch database (RUNDIR/db.sock). It writes
+    /// flows whose cookie begins with 0x4c494d4f and touches no others:
+    ///
+    ///   ovs-ofctl -O OpenFlow15 dump-flows br-int cookie=0x4c494d4f00000000/0xffffffff00000000
+    #[command(verbatim_doc_comment)]
+    Agent(AgentArgs),
+    /// Carry migrations from step to step, with the northbound options each step needs
+    ///
+    /// Sets options:requested-chassis of the ports that migrate (and puts it
+    /// back), raises NB_Global:nb_cfg and waits for hv_cfg; reads the southbound
+    /// database. Writes nothing else.
+    Controller(ControllerArgs),
+    /// Ask for a logical port to be moved to another chassis
+    ///
+    /// Only the network follows: the hypervisor moves the guest. Order matters:
+    /// ask first (`--wait=arming`: the port is pinned to the source, so that the
+    /// target cannot claim it), then plug the guest's interface on the target,
+    /// wait for `armed`, then let the hypervisor migrate.
+    Migrate(migrate::MigrateArgs),
+    /// Wait until a migration has reached a phase, or has ended
+    Wait(migrate::WaitArgs),
+    /// Give up a migration whose guest does not yet run on the target
+    ///
+    /// Flows and options go back to what they were. Once the guest runs on the
+    /// target the migration goes on all the same.
+    Abort(migrate::AbortArgs),
+    /// Show the migrations of a store
+    Status(status::StatusArgs),
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+struct StoreArgs {
+    /// The directory of migration objects that agents, controller and verbs share
+    #[arg(long, env = "LIMOSA_STORE", value_name = "DIR", default_value = "/var/lib/limosa")]
+    store: PathBuf,
+}
+
+#[derive(Debug, ClapArgs)]
+struct AgentArgs {
+    /// This chassis' name in the southbound database [default: the external_ids:system-id of the local Open_vSwitch row]
+    #[arg(long, env = "LIMOSA_CHASSIS", value_name = "NAME")]
+    chassis: Option<String>,
+    /// The run directory of ovs-vswitchd, with db.sock and BRIDGE.mgmt
+    #[arg(long, env = "OVS_RUNDIR", value_name = "DIR", default_value = "/var/run/openvswitch")]
+    ovs_rundir: PathBuf,
+    #[command(flatten)]
+    store: StoreArgs,
+}
+
+#[derive(Debug, ClapArgs)]
+struct ControllerArgs {
+    /// The OVN northbound database (unix:FILE or tcp:IP:PORT; several separated by commas)
+    #[arg(long, env = "OVN_NB_DB", value_name = "REMOTE", default_value = "unix:/var/run/ovn/ovnnb_db.sock")]
+    nb: Remotes,
+    /// The OVN southbound database
+    #[arg(long, env = "OVN_SB_DB", value_name = "REMOTE", default_value = "unix:/var/run/ovn/ovnsb_db.sock")]
+    sb: Remotes,
+    #[command(flatten)]
+    store: StoreArgs,
+}
+
+/// How a verb prints what it found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people
+    Text,
+    /// The objects themselves
+    Json,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+struct OutputArgs {
+    /// Output format
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    output: Output,
+}
+
+pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    match args.verb {
+        Verb::Agent(args) => {
+            agent::run(agent::Options {
+                chassis: args.chassis,
+                ovs_rundir: args.ovs_rundir,
+                store: args.store.store,
+            })
+            .await?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Controller(args) => {
+            controller::run(controller::Options { nb: args.nb, sb: args.sb, store: args.store.store }).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Migrate(args) => migrate::migrate(args).await,
+        Verb::Wait(args) => migrate::wait(args).await,
+        Verb::Abort(args) => migrate::abort(args).await,
+        Verb::Status(args) => status::status(args).await,
+    }
+}
+
+/// A phase on the command line, for `--wait` and `--for`.
+fn parse_phase(text: &str) -> Result<Phase, String> {
+    text.parse().map_err(|e: limosa_protocol::object::ParsePhaseError| e.to_string())
+}
+
+fn parse_mac(text: &str) -> Result<MacAddr, String> {
+    text.parse().map_err(|e: limosa_protocol::mac::ParseMacError| e.to_string())
+}
+
+fn parse_seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse::<f64>().map_err(|e| e.to_string())?;
+    Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string())
+}

@@ -1,0 +1,217 @@
+//! `limosa controller`: takes every migration from phase to phase.
+//!
+//! Each turn looks at the objects and at the databases, lets
+//! [`lifecycle::decide`] say what should be, writes the object and then the
+//! northbound option. Nothing is remembered that the store or the databases
+//! do not hold; whatever is interrupted is decided again.
+
+mod databases;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use jiff::Timestamp;
+use limosa_protocol::lifecycle::{Change, Decision, World, decide};
+use limosa_protocol::Phase;
+use limosa_protocol::object::{Barrier, ConditionType, Migration, Progress, to_microseconds};
+use ovsdb_rs::Remotes;
+use tokio::sync::watch;
+
+use crate::shutdown::Shutdown;
+use crate::store::{Directory, Key, Snapshot, Store, StoreError};
+use databases::Databases;
+
+/// How soon a write that failed is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+pub(crate) struct Options {
+    pub(crate) nb: Remotes,
+    pub(crate) sb: Remotes,
+    pub(crate) store: PathBuf,
+}
+
+pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
+    let mut shutdown = Shutdown::new()?;
+    let store = Directory::open(&options.store).await.context("the store (--store, LIMOSA_STORE)")?;
+    let objects = store.watch();
+    let databases = tokio::select! {
+        databases = Databases::open(options.nb, options.sb) => databases?,
+        () = shutdown.asked() => return Ok(()),
+    };
+    tracing::info!(store = %options.store.display(), "controller ready");
+    let mut controller = Controller { store: Box::new(store), databases, written: BTreeMap::new() };
+    controller.follow(objects, shutdown).await
+}
+
+struct Controller {
+    store: Box<dyn Store>,
+    databases: Databases,
+    /// What was last written, which the store's watch may not show yet.
+    written: BTreeMap<Key, Progress>,
+}
+
+impl Controller {
+    async fn follow(
+        &mut self,
+        mut objects: watch::Receiver<Arc<Snapshot>>,
+        mut shutdown: Shutdown,
+    ) -> anyhow::Result<()> {
+        let (mut nb, mut sb) = (self.databases.nb.subscribe(), self.databases.sb.subscribe());
+        let mut unreadable = Vec::new();
+        loop {
+            let snapshot = objects.borrow_and_update().clone();
+            for why in snapshot.unreadable.iter().filter(|why| !unreadable.contains(*why)) {
+                tracing::error!("{why}");
+            }
+            unreadable.clone_from(&snapshot.unreadable);
+            nb.mark_unchanged();
+            sb.mark_unchanged();
+            let wait = self.turn(&snapshot).await;
+            tokio::select! {
+                changed = objects.changed() => changed.context("the store has gone")?,
+                changed = nb.changed() => changed.context("the northbound session has ended")?,
+                changed = sb.changed() => changed.context("the southbound session has ended")?,
+                () = sleep(wait) => {}
+                () = shutdown.asked() => return Ok(()),
+            }
+        }
+    }
+
+    /// One look at everything; how long until the next, if nothing changes.
+    async fn turn(&mut self, snapshot: &Snapshot) -> Option<Duration> {
+        let live: BTreeSet<Key> = snapshot.migrations.values().map(Key::of).collect();
+        self.written.retain(|key, _| live.contains(key));
+        let mut migrations: Vec<Migration> = snapshot.migrations.values().map(|m| self.latest(m)).collect();
+        migrations.retain(|migration| !migration.phase().is_final());
+        migrations.sort_by_key(|migration| (migration.metadata.creation_timestamp, migration.metadata.uid));
+        let ports = migrations.iter().map(|migration| migration.spec.port.clone()).collect();
+        if let Err(error) = self.databases.follow(ports).await {
+            tracing::error!(%error, "the databases do not follow the ports of the migrations");
+            return Some(RETRY);
+        }
+        if !self.databases.connected() {
+            tracing::warn!(
+                nb = self.databases.nb.state().label(),
+                sb = self.databases.sb.state().label(),
+                "a database is away; the flows stay as they are"
+            );
+            return None;
+        }
+        let mut wait: Option<Duration> = None;
+        for i in 0..migrations.len() {
+            let next = match self.advance(&migrations, i).await {
+                Ok((progress, next)) => {
+                    migrations[i].status.progress = progress;
+                    next
+                }
+                Err(error) => {
+                    tracing::error!(migration = migrations[i].metadata.name, "{error:#}");
+                    Some(RETRY)
+                }
+            };
+            wait = [wait, next].into_iter().flatten().min();
+        }
+        wait
+    }
+
+    /// The object with what this process has written of it.
+    fn latest(&self, migration: &Migration) -> Migration {
+        let mut migration = migration.clone();
+        if let Some(progress) = self.written.get(&Key::of(&migration)) {
+            migration.status.progress = progress.clone();
+        }
+        migration
+    }
+
+    /// Takes one migration as far as it goes without anything else changing.
+    async fn advance(&mut self, migrations: &[Migration], i: usize) -> anyhow::Result<(Progress, Option<Duration>)> {
+        let mut migration = migrations[i].clone();
+        // A step or a change each turn; more than that is someone else
+        // changing the same option all the time.
+        for _ in Phase::ALL {
+            let now = to_microseconds(Timestamp::now());
+            let world = self.world(migrations, i);
+            let Decision { progress, change, wake_at } = decide(&migration, &world, now);
+            let entered = progress.phase != migration.phase();
+            self.write(&mut migration, progress).await?;
+            match change {
+                Some(Change::Set(value)) => {
+                    let port = &migration.spec.port;
+                    let nb_cfg = self.databases.set_requested_chassis(port, Some(&value)).await?;
+                    let barrier = Barrier { requested_chassis: value, nb_cfg, since: now };
+                    let mut progress = migration.status.progress.clone();
+                    progress.barrier = Some(barrier);
+                    self.write(&mut migration, progress).await?;
+                }
+                Some(Change::Restore(value)) => {
+                    self.databases.set_requested_chassis(&migration.spec.port, value.as_deref()).await?;
+                }
+                None if entered => {}
+                None => {
+                    let wait = wake_at.map(|at| at.duration_since(now).unsigned_abs());
+                    return Ok((migration.status.progress, wait));
+                }
+            }
+        }
+        Ok((migration.status.progress, Some(RETRY)))
+    }
+
+    async fn write(&mut self, migration: &mut Migration, progress: Progress) -> Result<(), StoreError> {
+        if progress == migration.status.progress {
+            return Ok(());
+        }
+        let key = Key::of(migration);
+        match self.store.put_progress(&key, progress.clone()).await {
+            // Deleted: the next snapshot will show it.
+            Ok(()) | Err(StoreError::NotFound(_)) => {}
+            Err(error) => return Err(error),
+        }
+        log(migration, &progress);
+        self.written.insert(key, progress.clone());
+        migration.status.progress = progress;
+        Ok(())
+    }
+
+    fn world(&self, migrations: &[Migration], i: usize) -> World {
+        let migration = &migrations[i];
+        let others = || migrations.iter().enumerate().filter(|(j, _)| *j != i).map(|(_, other)| other);
+        let accepted = |other: &&Migration| other.status.progress.number != 0;
+        let rival = others().filter(accepted).find(|other| other.spec.port == migration.spec.port);
+        World {
+            port: self.databases.port(&migration.spec.port),
+            binding: self.databases.binding(&migration.spec.port),
+            chassis: self.databases.chassis(),
+            hv_cfg: self.databases.hv_cfg(),
+            can_bind_twice: self.databases.can_bind_twice(),
+            rival: rival.map(|other| other.metadata.name.clone()),
+            numbers: others().map(|other| other.status.progress.number).collect(),
+        }
+    }
+}
+
+/// One line for each step, and one for each new reason to wait.
+fn log(migration: &Migration, progress: &Progress) {
+    let name = &migration.metadata.name;
+    let condition = |progress: &Progress, kind| progress.condition(kind).map(|c| c.message.clone()).unwrap_or_default();
+    if progress.phase != migration.phase() {
+        let spec = &migration.spec;
+        let why = if progress.phase.is_final() { condition(progress, ConditionType::Succeeded) } else { String::new() };
+        tracing::info!(migration = name, port = spec.port, from = spec.from, to = spec.to, phase = %progress.phase, why);
+        return;
+    }
+    let waiting = condition(progress, ConditionType::Progressing);
+    if waiting != condition(&migration.status.progress, ConditionType::Progressing) && !waiting.is_empty() {
+        tracing::info!(migration = name, phase = %progress.phase, "{waiting}");
+    }
+}
+
+async fn sleep(wait: Option<Duration>) {
+    match wait {
+        Some(wait) => tokio::time::sleep(wait).await,
+        None => std::future::pending().await,
+    }
+}
