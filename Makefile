@@ -1,0 +1,23 @@
+# Two commands do everything on a fresh Debian with Rust, as root:
+#   make demo   a guest live-migrates between real chassis; report in target/demo/
+#   make test   every test, on real Open vSwitch, OVN and QEMU
+
+CARGO ?= cargo
+
+.PHONY: demo test lint build prerequisites
+
+demo: build
+	target/debug/limosa-lab demo --out target/demo
+
+test: build
+	$(CARGO) test --workspace --no-fail-fast
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+build: prerequisites
+	$(CARGO) build --workspace --bins
+
+prerequisites:
+	@sh integration/install.sh

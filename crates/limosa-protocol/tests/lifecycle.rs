@@ -1,0 +1,300 @@
+//! The controller's decisions, with the world and the agents played by hand.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+use limosa_protocol::lifecycle::{
+    BARRIER_DEADLINE, Binding, Change, LogicalPort, REDIRECT_DEADLINE, World, decide,
+};
+use limosa_protocol::object::{
+    Barrier, ConditionType, InterfaceStatus, Migration, NodeStatus, Problem, Role, Spec, Step, Truth, Want,
+};
+use limosa_protocol::Phase;
+use uuid::Uuid;
+
+/// A migration of `vm1` from a to b, and everything around it.
+struct Stage {
+    migration: Migration,
+    world: World,
+    now: Timestamp,
+    nb_cfg: i64,
+    /// Every value that the option was given, in order.
+    options: Vec<Option<String>>,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let spec = Spec { port: "vm1".into(), from: "a".into(), to: "b".into(), mac: None, want: Want::Complete };
+        let geneve = || BTreeSet::from(["geneve".to_owned()]);
+        let world = World {
+            port: Some(LogicalPort { macs: vec!["02:00:00:00:01:01".parse().unwrap()], ..LogicalPort::default() }),
+            binding: Some(Binding { chassis: Some("a".into()), datapath_key: 7, port_key: 3 }),
+            chassis: BTreeMap::from(["a", "b", "x"].map(|name| (name.to_owned(), geneve()))),
+            hv_cfg: 0,
+            can_bind_twice: true,
+            rival: None,
+            numbers: BTreeSet::new(),
+        };
+        let migration = Migration::new("m".into(), Uuid::from_u128(41), spec, Timestamp::UNIX_EPOCH);
+        Self { migration, world, now: Timestamp::UNIX_EPOCH, nb_cfg: 0, options: Vec::new() }
+    }
+
+    /// Decides and carries out, until nothing more follows.
+    fn settle(&mut self) -> Phase {
+        for _ in 0..20 {
+            let decision = decide(&self.migration, &self.world, self.now);
+            let before = self.migration.phase();
+            self.migration.status.progress = decision.progress;
+            match decision.change {
+                Some(Change::Set(value)) => {
+                    self.nb_cfg += 1;
+                    self.set_option(Some(value.clone()));
+                    let barrier = Barrier { requested_chassis: value, nb_cfg: self.nb_cfg, since: self.now };
+                    self.migration.status.progress.barrier = Some(barrier);
+                }
+                Some(Change::Restore(value)) => self.set_option(value),
+                None if before == self.migration.phase() => return before,
+                None => {}
+            }
+        }
+        panic!("does not settle: {:#?}", self.migration.status);
+    }
+
+    fn set_option(&mut self, value: Option<String>) {
+        self.world.port.as_mut().unwrap().requested_chassis.clone_from(&value);
+        self.options.push(value);
+    }
+
+    fn chassis_catch_up(&mut self) {
+        self.world.hv_cfg = self.nb_cfg;
+    }
+
+    fn node(&mut self, chassis: &str) -> &mut NodeStatus {
+        let role = self.migration.role_of(chassis);
+        self.migration.status.nodes.entry(chassis.to_owned()).or_insert_with(|| NodeStatus::new(role))
+    }
+
+    fn plug(&mut self, chassis: &str, link_up: bool) {
+        self.node(chassis).interface = Some(InterfaceStatus { name: "tap0".into(), ofport: 5, link_up });
+    }
+
+    fn steps(&mut self, chassis: &str, steps: &[Step]) {
+        let now = self.now;
+        steps.iter().for_each(|step| self.node(chassis).take(*step, now));
+    }
+
+    fn to_armed(&mut self) {
+        assert_eq!(self.settle(), Phase::Pinning);
+        self.chassis_catch_up();
+        assert_eq!(self.settle(), Phase::Arming);
+        self.plug("a", true);
+        self.plug("b", true);
+        self.steps("b", &[Step::Armed]);
+        assert_eq!(self.settle(), Phase::Arming, "the source is not ready");
+        self.steps("a", &[Step::Armed]);
+        assert_eq!(self.settle(), Phase::Armed);
+    }
+
+    fn to_switched(&mut self) {
+        self.to_armed();
+        self.steps("b", &[Step::Activated]);
+        assert_eq!(self.settle(), Phase::Activated);
+        self.chassis_catch_up();
+        self.steps("b", &[Step::Bound]);
+        assert_eq!(self.settle(), Phase::Bound);
+        self.steps("b", &[Step::Opened, Step::Switched]);
+        assert_eq!(self.settle(), Phase::Switched);
+    }
+
+    fn why(&self, kind: ConditionType) -> (Truth, String, String) {
+        let condition = self.migration.status.progress.condition(kind).expect("no such condition");
+        (condition.status, condition.reason.clone(), condition.message.clone())
+    }
+}
+
+#[test]
+fn a_migration_from_end_to_end() {
+    let mut stage = Stage::new();
+    stage.node("x");
+    stage.to_switched();
+    assert_eq!(stage.options.last(), Some(&Some("a,b".into())), "no release before the bystander looks to b");
+    stage.steps("a", &[Step::Redirected]);
+    stage.steps("x", &[Step::Redirected]);
+    assert_eq!(stage.settle(), Phase::Switched);
+    stage.chassis_catch_up();
+    assert_eq!(stage.settle(), Phase::Released);
+    for chassis in ["a", "b", "x"] {
+        stage.steps(chassis, &[Step::Cleaned]);
+    }
+    assert_eq!(stage.settle(), Phase::Released);
+    assert!(stage.why(ConditionType::Progressing).2.contains("tap0"), "a would claim the port back");
+    stage.node("a").interface = None;
+    assert_eq!(stage.settle(), Phase::Completed);
+    assert_eq!(stage.why(ConditionType::Succeeded).0, Truth::True);
+    let options = [Some("a".to_owned()), Some("a,b".into()), Some("b".into()), None];
+    assert_eq!(stage.options, options, "the option is as it was: there was none");
+}
+
+#[test]
+fn an_operators_pin_moves_with_the_guest() {
+    let mut stage = Stage::new();
+    stage.world.port.as_mut().unwrap().requested_chassis = Some("a".into());
+    stage.to_switched();
+    stage.steps("a", &[Step::Redirected]);
+    stage.settle();
+    stage.chassis_catch_up();
+    stage.steps("a", &[Step::Cleaned]);
+    stage.steps("b", &[Step::Cleaned]);
+    stage.node("a").interface = None;
+    assert_eq!(stage.settle(), Phase::Completed);
+    assert_eq!(stage.world.port.unwrap().requested_chassis.as_deref(), Some("b"));
+}
+
+#[test]
+fn a_finished_migration_touches_nothing_any_more() {
+    let mut stage = Stage::new();
+    stage.migration.status.progress.phase = Phase::Completed;
+    stage.world.port.as_mut().unwrap().requested_chassis = Some("elsewhere".into());
+    assert_eq!(stage.settle(), Phase::Completed);
+    assert!(stage.options.is_empty());
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_with_a_reason_and_changes_nothing() {
+    type Spoil = fn(&mut Stage);
+    let cases: [(&str, Spoil); 13] = [
+        ("UnknownPort", |s| s.world.port = None),
+        ("NoBinding", |s| s.world.binding = None),
+        ("NotBound", |s| s.world.binding.as_mut().unwrap().chassis = None),
+        ("NotOnSource", |s| s.world.binding.as_mut().unwrap().chassis = Some("x".into())),
+        ("SameChassis", |s| s.migration.spec.to = "a".into()),
+        ("UnknownChassis", |s| s.migration.spec.to = "nowhere".into()),
+        ("NoGeneve", |s| drop(s.world.chassis.insert("b".into(), BTreeSet::from(["vxlan".into()])))),
+        ("NotAVif", |s| s.world.port.as_mut().unwrap().kind = "router".into()),
+        ("Busy", |s| s.world.rival = Some("other".into())),
+        ("OvnTooOld", |s| s.world.can_bind_twice = false),
+        ("ConflictingOptions", |s| s.world.port.as_mut().unwrap().requested_chassis = Some("a,b".into())),
+        ("ConflictingOptions", |s| s.world.port.as_mut().unwrap().activation_strategy = Some("rarp".into())),
+        ("NoMac", |s| s.world.port.as_mut().unwrap().macs.clear()),
+    ];
+    for (reason, spoil) in cases {
+        let mut stage = Stage::new();
+        spoil(&mut stage);
+        assert_eq!(stage.settle(), Phase::Rejected, "{reason}");
+        let (truth, found, message) = stage.why(ConditionType::Accepted);
+        assert_eq!((truth, found.as_str()), (Truth::False, reason), "{message}");
+        assert!(stage.options.is_empty(), "{reason} changed an option");
+    }
+}
+
+#[test]
+fn a_target_that_goes_before_the_guest_ran_there_is_rolled_back() {
+    type Lose = fn(&mut NodeStatus);
+    let unplugged: Lose = |node| node.interface = None;
+    let killed: Lose = |node| node.interface.as_mut().unwrap().link_up = false;
+    for lose in [unplugged, killed] {
+        let mut stage = Stage::new();
+        stage.to_armed();
+        lose(stage.node("b"));
+        assert_eq!(stage.settle(), Phase::RollingBack);
+        assert_eq!(stage.why(ConditionType::Succeeded).1, "TargetLost");
+        stage.steps("a", &[Step::Cleaned]);
+        stage.steps("b", &[Step::Cleaned]);
+        stage.node("b").interface = None;
+        assert_eq!(stage.settle(), Phase::RolledBack);
+        assert_eq!(stage.options, [Some("a".into()), None]);
+    }
+}
+
+#[test]
+fn an_abort_counts_until_the_guest_runs_on_the_target() {
+    let mut stage = Stage::new();
+    stage.to_armed();
+    stage.migration.spec.want = Want::Abort;
+    assert_eq!(stage.settle(), Phase::RollingBack);
+
+    let mut stage = Stage::new();
+    stage.to_armed();
+    stage.steps("b", &[Step::Activated]);
+    stage.migration.spec.want = Want::Abort;
+    assert_eq!(stage.settle(), Phase::Activated, "the way is forward");
+}
+
+#[test]
+fn a_chassis_that_does_not_follow_holds_nothing_up_for_good() {
+    let mut stage = Stage::new();
+    stage.to_armed();
+    stage.steps("b", &[Step::Activated, Step::Bound]);
+    assert_eq!(stage.settle(), Phase::Activated);
+    stage.now += BARRIER_DEADLINE;
+    assert_eq!(stage.settle(), Phase::Bound);
+    assert_eq!(stage.why(ConditionType::CaughtUp).0, Truth::False);
+    stage.steps("b", &[Step::Opened, Step::Switched]);
+    stage.node("x");
+    stage.settle();
+    assert_eq!(stage.world.port.as_ref().unwrap().requested_chassis.as_deref(), Some("a,b"));
+    stage.now += REDIRECT_DEADLINE;
+    stage.settle();
+    assert_eq!(stage.world.port.as_ref().unwrap().requested_chassis.as_deref(), Some("b"));
+    stage.now += BARRIER_DEADLINE + SignedDuration::from_secs(1);
+    assert_eq!(stage.settle(), Phase::Released);
+}
+
+#[test]
+fn without_ovns_flows_on_the_target_there_is_no_switch() {
+    let mut stage = Stage::new();
+    stage.to_armed();
+    stage.steps("b", &[Step::Activated]);
+    stage.settle();
+    stage.chassis_catch_up();
+    stage.node("b").problem = Some(Problem::new("WaitingForOvn", "no flows yet"));
+    stage.now += BARRIER_DEADLINE * 2;
+    assert_eq!(stage.settle(), Phase::Activated);
+    assert_eq!(stage.why(ConditionType::Progressing).1, "WaitingForOvn");
+}
+
+#[test]
+fn a_controller_that_died_between_object_and_database_does_the_same_again() {
+    let mut stage = Stage::new();
+    // The option was set, its barrier was not written down.
+    stage.settle();
+    stage.migration.status.progress.barrier = None;
+    assert_eq!(stage.settle(), Phase::Pinning);
+    assert_eq!(stage.options, [Some("a".into()), Some("a".into())]);
+    assert_eq!(stage.migration.status.progress.barrier.as_ref().unwrap().nb_cfg, 2);
+    assert_eq!(
+        stage.migration.status.progress.restore.as_ref().unwrap().requested_chassis,
+        None,
+        "what it put in itself is not what was there before"
+    );
+}
+
+#[test]
+fn a_port_that_is_deleted_or_moved_ends_the_migration() {
+    let mut stage = Stage::new();
+    stage.to_armed();
+    stage.world.binding.as_mut().unwrap().chassis = Some("x".into());
+    assert_eq!(stage.settle(), Phase::RollingBack);
+    assert_eq!(stage.why(ConditionType::Succeeded).1, "PortMoved");
+
+    let mut stage = Stage::new();
+    stage.to_switched();
+    stage.world.port = None;
+    assert_eq!(stage.settle(), Phase::Released);
+    stage.steps("a", &[Step::Cleaned]);
+    stage.steps("b", &[Step::Cleaned]);
+    stage.node("a").interface = None;
+    assert_eq!(stage.settle(), Phase::Completed);
+    assert_eq!(stage.why(ConditionType::Succeeded).1, "PortGone");
+}
+
+#[test]
+fn numbers_are_not_shared() {
+    let mut first = Stage::new();
+    first.settle();
+    let mut second = Stage::new();
+    second.world.numbers.insert(first.migration.status.progress.number);
+    second.settle();
+    assert_ne!(first.migration.status.progress.number, second.migration.status.progress.number);
+    assert_eq!(first.node("x").role, Role::Bystander);
+}
