@@ -40,7 +40,7 @@ pub enum Purpose {
     Reverse = 2,
     /// Target, table 0: what comes out of the target's interface is dropped.
     GateOut = 3,
-    /// Target, table 0: mirrored packets are dropped.
+    /// Target, delivery: mirrored packets are dropped.
     GateMirrored = 4,
     /// Target, LOG_TO_PHY: packets that arrive without the source are dropped.
     GateDirect = 5,
@@ -48,16 +48,18 @@ pub enum Purpose {
     Announce = 6,
     /// Target, table 0: what the guest sends goes through the source.
     DivertOut = 7,
-    /// Target, table 0: mirrored packets reach the guest.
+    /// Target, delivery: mirrored packets reach the guest.
     DivertIn = 8,
     /// Any chassis, REMOTE_OUTPUT below OVN's: where the port is, while OVN has no flow for it.
     Guard = 9,
     /// Source, LOCAL_OUTPUT below OVN's: late tunnelled packets go on to the target.
     Relay = 10,
+    /// Target, table 0: mirrored packets are recognised.
+    Take = 11,
 }
 
 impl Purpose {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Mirror,
         Self::Reverse,
         Self::GateOut,
@@ -68,6 +70,7 @@ impl Purpose {
         Self::DivertIn,
         Self::Guard,
         Self::Relay,
+        Self::Take,
     ];
 }
 

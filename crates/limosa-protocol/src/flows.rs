@@ -1,12 +1,12 @@
 //! The flows themselves: one function per purpose, one purpose per flow.
 //!
 //! ```text
-//!            source A                                target B
-//!   LOG_TO_PHY  K: Mirror ----marked copies----> table 0: GateMirrored / DivertIn --> V
-//!      |                                                  GateOut / DivertOut   <-- V
-//!      v                                                  Announce              <-- V
-//!      S         table 0: Reverse <--reverse frames--------'
-//!                                        LOG_TO_PHY K: GateDirect
+//!            source A                                   target B
+//!   LOG_TO_PHY  K: Mirror ---mirrored packets---> table 0:  Take
+//!      |                                          delivery:   GateMirrored, or DivertIn --> V
+//!      v                                          table 0:  GateOut, or DivertOut <-------- V
+//!      S      table 0: Reverse <--reverse frames--------------'          Announce <-------- V
+//!                                                 LOG_TO_PHY K: GateDirect
 //! ```
 //!
 //! A mirrored packet and a reverse frame travel in the ordinary Geneve tunnel
@@ -36,6 +36,9 @@ pub const CONTROLLER_ID: u16 = 0x4c69;
 
 /// Above every priority of OVN's in table 0 (1050) and LOG_TO_PHY (1000).
 mod priority {
+    /// In the delivery table, which is ours alone.
+    pub(super) const NOT_DELIVERED: u16 = 1;
+    pub(super) const DELIVERED: u16 = 2;
     pub(super) const GATE: u16 = 1100;
     pub(super) const DIVERT: u16 = 1200;
     pub(super) const REVERSE: u16 = 1200;
@@ -44,6 +47,11 @@ mod priority {
     /// Below OVN's flows for ports (100), above its catch-all (0).
     pub(super) const UNDER: u16 = 50;
 }
+
+/// A table that no release of OVN uses. Here mirrored packets are delivered:
+/// `learn` cannot match on some bits of a `tun_metadata` field, so table 0
+/// recognises them, and what is learned is a flow on the port alone.
+const DELIVERY: u8 = 253;
 
 const MARK: u32 = 1 << 31;
 const ETH_TYPE_RARP: u16 = 0x8035;
@@ -124,10 +132,21 @@ impl<'a> Writer<'a> {
         self.flow(0, priority::GATE, from_port(ofport), vec![], Purpose::GateOut)
     }
 
-    /// Target, table 0: mirrored packets end here.
-    pub fn gate_mirrored(&self, source: &str) -> Result<Flow, CannotWrite> {
-        let match_ = self.mirrored_from(&self.path(source)?);
-        Ok(self.flow(0, priority::GATE, match_, vec![], Purpose::GateMirrored))
+    /// Target, table 0: mirrored packets are recognised, and go to the delivery table.
+    pub fn take(&self, source: &str) -> Result<Flow, CannotWrite> {
+        let match_ = self.path(source)?.arrival(MARK | self.port_key(), MARK | 0xffff);
+        let actions = vec![
+            set(OxmField::reg(15), self.port_key()),
+            set(OxmField::METADATA, u64::from(self.subject.datapath_key)),
+            Action::Resubmit { port: PortNo::IN_PORT, table: Some(DELIVERY), ct: false },
+        ];
+        Ok(self.flow(0, priority::DIVERT, match_, actions, Purpose::Take))
+    }
+
+    /// Target, delivery: mirrored packets end here.
+    #[must_use]
+    pub fn gate_mirrored(&self) -> Flow {
+        self.flow(DELIVERY, priority::NOT_DELIVERED, self.to_port(), vec![], Purpose::GateMirrored)
     }
 
     /// Target, LOG_TO_PHY: packets that come without A's pipeline end here.
@@ -146,9 +165,8 @@ impl<'a> Writer<'a> {
             .with(OxmField::ARP_OP, RARP_REQUEST)
             .with(OxmField::ARP_SHA, mac);
         let mut actions = vec![
-            // `learn` can output only to what a field holds.
             set(OxmField::reg(0), path.tunnel.ofport),
-            self.learn_divert_in(ofport, &path),
+            self.learn_divert_in(),
             self.learn_divert_out(ofport, &path),
             Action::Controller(Controller2 {
                 max_len: ANNOUNCE_MAX_LEN,
@@ -167,10 +185,10 @@ impl<'a> Writer<'a> {
         Ok(self.flow(0, priority::DIVERT, from_port(ofport), actions, Purpose::DivertOut))
     }
 
-    /// Target, table 0: mirrored packets go to `ofport` (V).
-    pub fn divert_in(&self, ofport: u32, source: &str) -> Result<Flow, CannotWrite> {
-        let match_ = self.mirrored_from(&self.path(source)?);
-        Ok(self.flow(0, priority::DIVERT, match_, vec![output(ofport)], Purpose::DivertIn))
+    /// Target, delivery: mirrored packets go to `ofport` (V).
+    #[must_use]
+    pub fn divert_in(&self, ofport: u32) -> Flow {
+        self.flow(DELIVERY, priority::DELIVERED, self.to_port(), vec![output(ofport)], Purpose::DivertIn)
     }
 
     /// REMOTE_OUTPUT, below OVN's: while OVN has no flow for K, it is on `peer`.
@@ -195,31 +213,33 @@ impl<'a> Writer<'a> {
         Ok(self.facts.encap_ips.iter().map(relay).collect())
     }
 
-    /// What [`Self::announce`] puts in place of the agent: [`Self::divert_in`].
-    fn learn_divert_in(&self, ofport: u32, path: &Path<'_>) -> Action {
-        let mut specs = path.arrival_specs();
-        specs.push(match_bits(path.option, 0, &self.subject.port_key.to_be_bytes(), 16));
-        specs.push(match_bits(path.option, 31, &[0, 1], 1));
-        // The rule matches on V, so the packet's in_port is V.
-        debug_assert!(ofport <= u32::from(u16::MAX));
-        specs.push(LearnSpec { n_bits: 16, src: LearnSrc::Field(OxmField::NXM_IN_PORT, 0), dst: LearnDst::Output });
-        self.learn(specs, Purpose::DivertIn)
+    /// What the announcement puts in place by itself: [`Self::divert_in`].
+    fn learn_divert_in(&self) -> Action {
+        let specs = vec![
+            match_value(OxmField::reg(15), &self.port_key().to_be_bytes()),
+            match_value(OxmField::METADATA, &u64::from(self.subject.datapath_key).to_be_bytes()),
+            // The announcement comes from V.
+            LearnSpec { n_bits: 16, src: LearnSrc::Field(OxmField::NXM_IN_PORT, 0), dst: LearnDst::Output },
+        ];
+        self.learn(DELIVERY, priority::DELIVERED, specs, Purpose::DivertIn)
     }
 
-    /// What [`Self::announce`] puts in place of the agent: [`Self::divert_out`].
+    /// What the announcement puts in place by itself: [`Self::divert_out`].
     fn learn_divert_out(&self, ofport: u32, path: &Path<'_>) -> Action {
-        let mut specs = vec![match_bits(OxmField::NXM_IN_PORT, 0, &(ofport as u16).to_be_bytes(), 16)];
-        specs.extend(path.header(self.reverse_option()).into_iter().map(|oxm| {
-            let n_bits = oxm.value.len() as u16 * 8;
-            LearnSpec { n_bits, src: LearnSrc::Immediate(oxm.value), dst: LearnDst::Load(oxm.field, 0) }
+        // `learn` can output only to what a field holds: reg0, see `announce`.
+        let to_tunnel = LearnSpec { n_bits: 32, src: LearnSrc::Field(OxmField::reg(0), 0), dst: LearnDst::Output };
+        let mut specs = vec![match_value(OxmField::NXM_IN_PORT, &(ofport as u16).to_be_bytes())];
+        specs.extend(path.header(self.reverse_option()).into_iter().map(|oxm| LearnSpec {
+            n_bits: oxm.value.len() as u16 * 8,
+            src: LearnSrc::Immediate(oxm.value),
+            dst: LearnDst::Load(oxm.field, 0),
         }));
-        specs.push(LearnSpec { n_bits: 32, src: LearnSrc::Field(OxmField::reg(0), 0), dst: LearnDst::Output });
-        self.learn(specs, Purpose::DivertOut)
+        specs.push(to_tunnel);
+        self.learn(0, priority::DIVERT, specs, Purpose::DivertOut)
     }
 
-    fn learn(&self, specs: Vec<LearnSpec>, purpose: Purpose) -> Action {
-        let cookie = self.cookie(purpose);
-        Action::Learn(Learn { priority: priority::DIVERT, cookie, table_id: 0, specs, ..Learn::default() })
+    fn learn(&self, table_id: u8, priority: u16, specs: Vec<LearnSpec>, purpose: Purpose) -> Action {
+        Action::Learn(Learn { priority, cookie: self.cookie(purpose), table_id, specs, ..Learn::default() })
     }
 
     fn flow(&self, table: u8, priority: u16, match_: Match, actions: Vec<Action>, purpose: Purpose) -> Flow {
@@ -243,10 +263,6 @@ impl<'a> Writer<'a> {
         Match::new()
             .with(OxmField::reg(15), self.port_key())
             .with(OxmField::METADATA, u64::from(self.subject.datapath_key))
-    }
-
-    fn mirrored_from(&self, path: &Path<'_>) -> Match {
-        path.arrival(MARK | self.port_key(), MARK | 0xffff)
     }
 
     fn path(&self, peer: &str) -> Result<Path<'a>, CannotWrite> {
@@ -276,14 +292,6 @@ impl Path<'_> {
         } else {
             match_.with_masked(self.option, option, mask)
         }
-    }
-
-    /// [`Self::arrival`] without the option, as `learn` writes it.
-    fn arrival_specs(&self) -> Vec<LearnSpec> {
-        vec![
-            match_bits(OxmField::NXM_IN_PORT, 0, &(self.tunnel.ofport as u16).to_be_bytes(), 16),
-            match_bits(OxmField::TUNNEL_ID, 0, &u64::from(self.datapath_key).to_be_bytes(), 64),
-        ]
     }
 
     /// What a packet for the chassis needs set.
@@ -324,7 +332,7 @@ fn set(field: OxmField, value: impl ofpacket::IntoValue) -> Action {
     Action::SetField(Oxm::new(field, value))
 }
 
-fn match_bits(field: OxmField, offset: u16, value: &[u8], n_bits: u16) -> LearnSpec {
-    let src = LearnSrc::Immediate(Bytes::copy_from_slice(value));
-    LearnSpec { n_bits, src, dst: LearnDst::Match(field, offset) }
+fn match_value(field: OxmField, value: &[u8]) -> LearnSpec {
+    let n_bits = value.len() as u16 * 8;
+    LearnSpec { n_bits, src: LearnSrc::Immediate(Bytes::copy_from_slice(value)), dst: LearnDst::Match(field, 0) }
 }

@@ -128,7 +128,8 @@ impl Planner<'_> {
         if !self.status.has(Step::Activated) {
             let flows = vec![
                 self.writer.gate_out(ofport),
-                self.writer.gate_mirrored(from)?,
+                self.writer.take(from)?,
+                self.writer.gate_mirrored(),
                 self.writer.gate_direct()?,
                 self.writer.announce(ofport, from)?,
                 self.writer.guard(from)?,
@@ -149,12 +150,13 @@ impl Planner<'_> {
         if !may_open && !self.status.has(Step::Opened) {
             return Ok(vec![
                 self.writer.divert_out(ofport, from)?,
-                self.writer.divert_in(ofport, from)?,
+                self.writer.take(from)?,
+                self.writer.divert_in(ofport),
                 self.writer.gate_direct()?,
                 self.writer.guard(from)?,
             ]);
         }
-        let overlap = vec![self.writer.divert_in(ofport, from)?];
+        let overlap = vec![self.writer.take(from)?, self.writer.divert_in(ofport)];
         self.take_if_settled(&overlap, Step::Opened);
         if !self.every_chassis_caught_up() {
             // Some chassis may still send to the source alone.
@@ -166,7 +168,7 @@ impl Planner<'_> {
             self.wake_at = closes_at;
             return Ok(overlap);
         }
-        let closed = vec![self.writer.gate_mirrored(from)?];
+        let closed = vec![self.writer.take(from)?, self.writer.gate_mirrored()];
         self.take_if_settled(&closed, Step::Switched);
         Ok(closed)
     }

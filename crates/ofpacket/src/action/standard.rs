@@ -1,0 +1,92 @@
+//! OpenFlow's own actions (OpenFlow 1.5, section 7.2.6).
+//!
+//! ```text
+//!  0              16              32
+//! +---------------+---------------+------------------+
+//! |     type      |    length     | arguments ...    |
+//! +---------------+---------------+------------------+
+//! ```
+
+use super::Action;
+use crate::PortNo;
+use crate::oxm::{Oxm, OxmField};
+use crate::wire::{Reader, Result, Writer};
+
+const OUTPUT: u16 = 0;
+const DEC_MPLS_TTL: u16 = 16;
+const PUSH_VLAN: u16 = 17;
+const POP_VLAN: u16 = 18;
+const PUSH_MPLS: u16 = 19;
+const POP_MPLS: u16 = 20;
+const SET_QUEUE: u16 = 21;
+const GROUP: u16 = 22;
+const DEC_NW_TTL: u16 = 24;
+const SET_FIELD: u16 = 25;
+const COPY_FIELD: u16 = 28;
+const METER: u16 = 29;
+
+/// Reads what follows type and length; `None` if the type is not one of these.
+pub(super) fn decode(kind: u16, r: &mut Reader<'_>) -> Result<Option<Action>> {
+    Ok(Some(match kind {
+        OUTPUT => Action::Output { port: PortNo(r.u32()?), max_len: r.u16()? },
+        DEC_MPLS_TTL => Action::DecMplsTtl,
+        PUSH_VLAN => Action::PushVlan(r.u16()?),
+        POP_VLAN => Action::PopVlan,
+        PUSH_MPLS => Action::PushMpls(r.u16()?),
+        POP_MPLS => Action::PopMpls(r.u16()?),
+        SET_QUEUE => Action::SetQueue(r.u32()?),
+        GROUP => Action::Group(r.u32()?),
+        DEC_NW_TTL => Action::DecNwTtl,
+        SET_FIELD => Action::SetField(Oxm::decode(r)?),
+        COPY_FIELD => {
+            let (n_bits, src_offset, dst_offset) = (r.u16()?, r.u16()?, r.u16()?);
+            r.skip(2)?;
+            let (src, dst) = (OxmField::decode(r)?, OxmField::decode(r)?);
+            Action::CopyField { n_bits, src_offset, dst_offset, src, dst }
+        }
+        METER => Action::Meter(r.u32()?),
+        _ => return Ok(None),
+    }))
+}
+
+/// Writes the action if it is one of these.
+pub(super) fn encode(action: &Action, w: &mut Writer<'_>) -> bool {
+    let mut put = |kind, arguments: &dyn Fn(&mut Writer<'_>)| {
+        let from = w.pos();
+        w.u16(kind);
+        w.u16(0);
+        arguments(w);
+        w.pad(from);
+        w.patch_len(from + 2, from, "action");
+        true
+    };
+    match action {
+        Action::Output { port, max_len } => put(OUTPUT, &|w| {
+            w.u32(port.0);
+            w.u16(*max_len);
+        }),
+        Action::DecMplsTtl => put(DEC_MPLS_TTL, &|w| w.zeros(4)),
+        Action::PushVlan(ethertype) => put(PUSH_VLAN, &|w| w.u16(*ethertype)),
+        Action::PopVlan => put(POP_VLAN, &|w| w.zeros(4)),
+        Action::PushMpls(ethertype) => put(PUSH_MPLS, &|w| w.u16(*ethertype)),
+        Action::PopMpls(ethertype) => put(POP_MPLS, &|w| w.u16(*ethertype)),
+        Action::SetQueue(queue) => put(SET_QUEUE, &|w| w.u32(*queue)),
+        Action::Group(group) => put(GROUP, &|w| w.u32(*group)),
+        Action::DecNwTtl => put(DEC_NW_TTL, &|w| w.zeros(4)),
+        Action::SetField(oxm) => put(SET_FIELD, &|w| oxm.encode(w)),
+        Action::CopyField { n_bits, src_offset, dst_offset, src, dst } => put(COPY_FIELD, &|w| {
+            w.u16(*n_bits);
+            w.u16(*src_offset);
+            w.u16(*dst_offset);
+            w.zeros(2);
+            src.encode(w);
+            dst.encode(w);
+        }),
+        Action::Meter(id) => put(METER, &|w| w.u32(*id)),
+        Action::Other(bytes) => {
+            w.slice(bytes);
+            true
+        }
+        _ => false,
+    }
+}

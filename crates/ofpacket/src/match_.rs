@@ -1,0 +1,226 @@
+//! What a flow matches.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use crate::PortNo;
+use crate::error::DecodeErrorKind;
+use crate::oxm::{IntoValue, Oxm, OxmField};
+use crate::wire::{Reader, Result, Writer};
+
+/// A list of fields that a packet must have (OpenFlow 1.5, section 7.2.3.1, `ofp_match`); an empty one
+/// matches every packet.
+///
+/// Comparison is exact: the same fields in the same order, written in the same way. To compare what was
+/// asked for with what a switch shows, compare [`canonical`](Match::canonical) forms.
+///
+/// ```
+/// use ofpacket::{Match, OxmField};
+///
+/// let m = Match::new().with(OxmField::reg(15), 2u32).with(OxmField::METADATA, 1u64);
+/// assert_eq!(m.to_string(), "reg15=0x2,metadata=0x1");
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Match(pub Vec<Oxm>);
+
+/// `ofp_match_type`: the only one since OpenFlow 1.2.
+const OFPMT_OXM: u16 = 1;
+
+impl Match {
+    /// Matches every packet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// And the field has this value.
+    #[must_use]
+    pub fn with(mut self, field: OxmField, value: impl IntoValue) -> Self {
+        self.0.push(Oxm::new(field, value));
+        self
+    }
+
+    /// And the bits of the field that `mask` selects are those of `value`.
+    #[must_use]
+    pub fn with_masked(mut self, field: OxmField, value: impl IntoValue, mask: impl IntoValue) -> Self {
+        self.0.push(Oxm::masked(field, value, mask));
+        self
+    }
+
+    /// The first entry for this very field.
+    pub fn get(&self, field: OxmField) -> Option<&Oxm> {
+        self.0.iter().find(|oxm| oxm.field == field)
+    }
+
+    /// The entries in order.
+    pub fn iter(&self) -> std::slice::Iter<'_, Oxm> {
+        self.0.iter()
+    }
+
+    /// Whether every packet matches.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The normal form: two matches that a switch holds to be the same one have the same normal form.
+    ///
+    /// Wide registers become 32-bit registers; a field that has two numbers gets the one that OpenFlow 1.5
+    /// prefers; bits outside the mask become zero; a full mask is dropped, and so is a field of which no bit
+    /// counts; a tunnel option loses the leading bytes that do not count; entries are sorted. "Ethernet" as
+    /// packet type is what a switch assumes anyway, and goes.
+    #[must_use]
+    pub fn canonical(&self) -> Self {
+        let mut out = Canonical::default();
+        self.iter().for_each(|oxm| out.add(oxm));
+        out.finish()
+    }
+
+    /// Reads the match and the zeros behind it.
+    ///
+    /// ```text
+    /// +--------+--------+-----------------+---------------------+
+    /// | type=1 | length |  OXM fields ... | pad to 8, uncounted |
+    /// +--------+--------+-----------------+---------------------+
+    /// ```
+    pub(crate) fn decode(r: &mut Reader<'_>) -> Result<Self> {
+        let mut head = r.clone().named("match");
+        let kind = head.u16()?;
+        if kind != OFPMT_OXM {
+            return Err(head.bad_value(kind));
+        }
+        let len = usize::from(head.u16()?);
+        let Some(fields_len) = len.checked_sub(4) else {
+            return Err(head.error(DecodeErrorKind::BadLength(len)));
+        };
+        let mut body = r.sub(len, "match")?;
+        body.skip(4)?;
+        debug_assert_eq!(body.len(), fields_len);
+        r.skip_padding(len);
+        Self::decode_fields(body)
+    }
+
+    /// Reads fields up to the end.
+    pub(crate) fn decode_fields(mut r: Reader<'_>) -> Result<Self> {
+        let mut fields = Vec::new();
+        while !r.is_empty() {
+            fields.push(Oxm::decode(&mut r)?);
+        }
+        Ok(Self(fields))
+    }
+
+    pub(crate) fn encode(&self, w: &mut Writer<'_>) {
+        let from = w.pos();
+        w.u16(OFPMT_OXM);
+        w.u16(0);
+        self.encode_fields(w);
+        w.patch_len(from + 2, from, "match");
+        w.pad(from);
+    }
+
+    pub(crate) fn encode_fields(&self, w: &mut Writer<'_>) {
+        self.iter().for_each(|oxm| oxm.encode(w));
+    }
+}
+
+impl FromIterator<Oxm> for Match {
+    fn from_iter<I: IntoIterator<Item = Oxm>>(iter: I) -> Self {
+        Self(iter.into_iter().collect())
+    }
+}
+
+impl<'a> IntoIterator for &'a Match {
+    type Item = &'a Oxm;
+    type IntoIter = std::slice::Iter<'a, Oxm>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+/// The fields gathered so far: value and mask as integers, which no known field is too wide for.
+#[derive(Default)]
+struct Canonical {
+    known: BTreeMap<OxmField, (u128, u128)>,
+    /// Tunnel options, whose width varies, and fields that are not in the table.
+    other: Vec<Oxm>,
+}
+
+impl Canonical {
+    fn add(&mut self, oxm: &Oxm) {
+        let field = oxm.field.preferred();
+        if field.tun_metadata_index().is_some() {
+            return self.other.push(trim_option(oxm));
+        }
+        let width = field.info().map(|info| usize::from(info.bytes));
+        let (Some(value), Some(mask), true) =
+            (oxm.to_u128(), oxm.mask_u128(), width == Some(oxm.value.len()))
+        else {
+            return self.other.push(oxm.clone());
+        };
+        if let Some((first, n)) = field.wide_reg() {
+            for i in 0..n {
+                let shift = 32 * (n - 1 - i);
+                let part = |v: u128| v >> shift & 0xffff_ffff;
+                self.put(OxmField::reg(first + i), part(value), part(mask));
+            }
+            return;
+        }
+        match field {
+            OxmField::PACKET_TYPE if (value, mask) == (0, 0xffff_ffff) => {}
+            OxmField::NXM_IN_PORT if mask == 0xffff => {
+                self.put(OxmField::IN_PORT, PortNo::from_u16(value as u16).0.into(), 0xffff_ffff);
+            }
+            OxmField::IP_TOS => self.put(OxmField::IP_DSCP, value >> 2, mask >> 2),
+            // OpenFlow 1.5 has no field for a part of the priority.
+            OxmField::VLAN_TCI if matches!(mask >> 13, 0 | 7) => {
+                self.put(OxmField::VLAN_VID, value & 0x1fff, mask & 0x1fff);
+                self.put(OxmField::VLAN_PCP, value >> 13, mask >> 13);
+            }
+            _ => self.put(field, value, mask),
+        }
+    }
+
+    fn put(&mut self, field: OxmField, value: u128, mask: u128) {
+        let mask = mask & significant(field);
+        if mask != 0 {
+            let entry = self.known.entry(field).or_default();
+            *entry = (entry.0 | value & mask, entry.1 | mask);
+        }
+    }
+
+    fn finish(self) -> Match {
+        let known = self.known.into_iter().map(|(field, (value, mask))| {
+            let exact = mask == significant(field);
+            if exact { Oxm::new(field, value) } else { Oxm::masked(field, value, mask) }
+        });
+        let mut fields: Vec<_> = known.chain(self.other).collect();
+        fields.sort_unstable();
+        fields.dedup();
+        Match(fields)
+    }
+}
+
+/// The bits that a switch compares, which are not always those that an action can address.
+fn significant(field: OxmField) -> u128 {
+    let bits = match field {
+        // The bit above the VID says that there is a tag.
+        OxmField::VLAN_VID => 13,
+        OxmField::CT_STATE => 8,
+        OxmField::TUN_FLAGS => 16,
+        _ => field.bits(),
+    };
+    u128::MAX.checked_shr(128 - u32::from(bits)).unwrap_or(0)
+}
+
+/// A tunnel option without the leading bytes that do not count. A mask of zeros asks whether the packet has
+/// the option at all: it keeps one byte.
+fn trim_option(oxm: &Oxm) -> Oxm {
+    let ones = vec![0xff; oxm.value.len()];
+    let mask = oxm.mask.as_deref().unwrap_or(&ones);
+    let last = mask.len().saturating_sub(1);
+    let first = mask.iter().position(|&b| b != 0).unwrap_or(last);
+    let value: Bytes = oxm.value.iter().zip(mask).skip(first).map(|(v, m)| v & m).collect();
+    let mask = Bytes::copy_from_slice(&mask[first..]);
+    let exact = mask.iter().all(|&b| b == 0xff);
+    Oxm { field: oxm.field, value, mask: (!exact).then_some(mask) }
+}

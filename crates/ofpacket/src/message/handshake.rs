@@ -1,0 +1,111 @@
+//! HELLO, features and configuration: what is said first.
+
+use crate::error::DecodeErrorKind;
+use crate::wire::{Reader, Result, Writer};
+
+/// The first message of either side (OpenFlow 1.5, section 7.5.1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hello {
+    /// The version byte of the header: the highest version that the sender speaks.
+    pub version: u8,
+    /// Bit `n` of element `i`: the sender speaks version `32 * i + n`. Empty if it did not say.
+    pub bitmaps: Vec<u32>,
+}
+
+const VERSION_BITMAP: u16 = 1;
+
+impl Hello {
+    /// Speaks OpenFlow 1.5 and nothing else.
+    pub fn only_1_5() -> Self {
+        Self { version: super::VERSION, bitmaps: vec![1 << super::VERSION] }
+    }
+
+    /// Whether the sender speaks this version.
+    pub fn speaks(&self, version: u8) -> bool {
+        match self.bitmaps.get(usize::from(version / 32)) {
+            Some(bitmap) => bitmap & 1 << (version % 32) != 0,
+            // Without bitmaps, every version up to the one in the header; with them, none that they lack.
+            None => self.bitmaps.is_empty() && version <= self.version,
+        }
+    }
+
+    pub(super) fn decode(version: u8, r: &mut Reader<'_>) -> Result<Self> {
+        let mut bitmaps = Vec::new();
+        while !r.is_empty() {
+            let (kind, mut body) = r.property("hello element")?;
+            if kind == VERSION_BITMAP {
+                while !body.is_empty() {
+                    bitmaps.push(body.u32()?);
+                }
+            }
+        }
+        Ok(Self { version, bitmaps })
+    }
+
+    pub(super) fn encode(&self, w: &mut Writer<'_>) {
+        if !self.bitmaps.is_empty() {
+            w.property(VERSION_BITMAP, "hello", |w| self.bitmaps.iter().for_each(|&bits| w.u32(bits)));
+        }
+    }
+}
+
+/// What a switch is (OpenFlow 1.5, section 7.3.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Features {
+    /// Its identity, unique in a network.
+    pub datapath_id: u64,
+    /// Packets that it buffers; Open vSwitch has none.
+    pub n_buffers: u32,
+    /// Tables.
+    pub n_tables: u8,
+    /// Which of the connections to this controller; 0 for the main one.
+    pub auxiliary_id: u8,
+    /// `ofp_capabilities`. Open vSwitch never sets the bit for flow monitoring, which it has.
+    pub capabilities: u32,
+}
+
+impl Features {
+    pub(super) fn decode(r: &mut Reader<'_>) -> Result<Self> {
+        let datapath_id = r.u64()?;
+        let n_buffers = r.u32()?;
+        let (n_tables, auxiliary_id) = (r.u8()?, r.u8()?);
+        r.skip(2)?;
+        let capabilities = r.u32()?;
+        r.skip(4)?;
+        Ok(Self { datapath_id, n_buffers, n_tables, auxiliary_id, capabilities })
+    }
+
+    pub(super) fn encode(&self, w: &mut Writer<'_>) {
+        w.u64(self.datapath_id);
+        w.u32(self.n_buffers);
+        w.u8(self.n_tables);
+        w.u8(self.auxiliary_id);
+        w.zeros(2);
+        w.u32(self.capabilities);
+        w.zeros(4);
+    }
+}
+
+/// How a switch is set (OpenFlow 1.5, section 7.3.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SwitchConfig {
+    /// What is done to IP fragments, for the whole bridge: 0 normal, 1 drop, 2 reassemble, 3 match.
+    pub flags: u16,
+    /// Bytes of a packet to send to this controller on a table miss. Open vSwitch sends asynchronous
+    /// messages to a connection of the kind that `ovs-ofctl` makes only if this is not 0.
+    pub miss_send_len: u16,
+}
+
+impl SwitchConfig {
+    pub(super) fn decode(r: &mut Reader<'_>) -> Result<Self> {
+        if r.len() != 4 {
+            return Err(r.error(DecodeErrorKind::BadLength(r.len())));
+        }
+        Ok(Self { flags: r.u16()?, miss_send_len: r.u16()? })
+    }
+
+    pub(super) fn encode(&self, w: &mut Writer<'_>) {
+        w.u16(self.flags);
+        w.u16(self.miss_send_len);
+    }
+}

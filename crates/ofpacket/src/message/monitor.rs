@@ -1,0 +1,239 @@
+//! Being told of flows as they change (OpenFlow 1.5, sections 7.3.5.17 and 7.3.5.18). Open vSwitch has it
+//! since 3.0.
+
+use bytes::Bytes;
+
+use super::multipart::entry;
+use super::{GROUP_ANY, TABLE_ALL};
+use crate::flow::Flow;
+use crate::instruction::Instruction;
+use crate::wire::{Reader, Result, Writer};
+use crate::{Match, PortNo};
+
+/// What to do with a monitor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum FlowMonitorCommand {
+    /// Make it.
+    Add,
+    /// Change it.
+    Modify,
+    /// End it.
+    Delete,
+    /// Any other number.
+    Other(u8),
+}
+
+/// Tell me of these flows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FlowMonitorRequest {
+    /// The controller's number for it.
+    pub monitor_id: u32,
+    /// Only flows that output there; [`PortNo::ANY`] for all.
+    pub out_port: PortNo,
+    /// Only flows that use this group; [`GROUP_ANY`] for all.
+    pub out_group: u32,
+    /// Which events, and how much of them: [`FlowMonitorRequest::INITIAL`] and others.
+    pub flags: u16,
+    /// In this table, or [`TABLE_ALL`].
+    pub table_id: u8,
+    /// What to do.
+    pub command: FlowMonitorCommand,
+    /// Only flows at least as specific.
+    pub match_: Match,
+}
+
+impl FlowMonitorRequest {
+    /// The flows that are there now.
+    pub const INITIAL: u16 = 1;
+    /// Flows that are added.
+    pub const ADD: u16 = 2;
+    /// Flows that go.
+    pub const REMOVED: u16 = 4;
+    /// Flows that change.
+    pub const MODIFY: u16 = 8;
+    /// With their instructions.
+    pub const INSTRUCTIONS: u16 = 16;
+    /// One's own changes in full too.
+    pub const NO_ABBREV: u16 = 32;
+    /// One's own changes only.
+    pub const ONLY_OWN: u16 = 64;
+
+    /// Everything about all flows of all tables.
+    pub fn all(monitor_id: u32) -> Self {
+        Self::table(monitor_id, TABLE_ALL)
+    }
+
+    /// Everything about all flows of one table.
+    pub fn table(monitor_id: u32, table_id: u8) -> Self {
+        Self {
+            monitor_id,
+            out_port: PortNo::ANY,
+            out_group: GROUP_ANY,
+            flags: Self::INITIAL
+                | Self::ADD
+                | Self::REMOVED
+                | Self::MODIFY
+                | Self::INSTRUCTIONS
+                | Self::NO_ABBREV,
+            table_id,
+            command: FlowMonitorCommand::Add,
+            match_: Match::new(),
+        }
+    }
+
+    pub(super) fn decode(r: &mut Reader<'_>) -> Result<Self> {
+        Ok(Self {
+            monitor_id: r.u32()?,
+            out_port: PortNo(r.u32()?),
+            out_group: r.u32()?,
+            flags: r.u16()?,
+            table_id: r.u8()?,
+            command: match r.u8()? {
+                0 => FlowMonitorCommand::Add,
+                1 => FlowMonitorCommand::Modify,
+                2 => FlowMonitorCommand::Delete,
+                other => FlowMonitorCommand::Other(other),
+            },
+            match_: Match::decode(r)?,
+        })
+    }
+
+    pub(super) fn encode(&self, w: &mut Writer<'_>) {
+        w.u32(self.monitor_id);
+        w.u32(self.out_port.0);
+        w.u32(self.out_group);
+        w.u16(self.flags);
+        w.u8(self.table_id);
+        w.u8(match self.command {
+            FlowMonitorCommand::Add => 0,
+            FlowMonitorCommand::Modify => 1,
+            FlowMonitorCommand::Delete => 2,
+            FlowMonitorCommand::Other(other) => other,
+        });
+        self.match_.encode(w);
+    }
+}
+
+/// What a monitor saw.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FlowUpdate {
+    /// A flow.
+    Full {
+        /// What happened to it.
+        event: FlowUpdateEvent,
+        /// If it was removed, why: `ofp_flow_removed_reason`.
+        reason: u8,
+        /// The flow. Flags and importance are not told; instructions may be missing if it was removed.
+        flow: Flow,
+    },
+    /// A change that this connection asked for itself.
+    Abbrev {
+        /// In this request.
+        xid: u32,
+    },
+    /// The connection is too slow: only what changes in flows told before is told, until resumed.
+    Paused,
+    /// What was left out has been told now.
+    Resumed,
+    /// Any other, as it was.
+    Other {
+        /// `ofp_flow_update_event`.
+        event: u16,
+        /// What follows the event.
+        body: Bytes,
+    },
+}
+
+/// What happened to a flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FlowUpdateEvent {
+    /// It was there when the monitor was made.
+    Initial,
+    /// It was added.
+    Added,
+    /// It went.
+    Removed,
+    /// Its instructions changed.
+    Modified,
+}
+
+const ABBREV: u16 = 4;
+const PAUSED: u16 = 5;
+const RESUMED: u16 = 6;
+const WHAT: &str = "flow update";
+
+impl FlowUpdate {
+    /// ```text
+    /// +--------+-------+-------+--------+------+------+----------+---+--------+
+    /// | length | event | table | reason | idle | hard | priority | 0 | cookie |
+    /// +--------+-------+-------+--------+------+------+----------+---+--------+
+    /// | match                           | instructions                        |
+    /// +---------------------------------+-------------------------------------+
+    /// ```
+    pub(super) fn decode(r: &mut Reader<'_>) -> Result<Self> {
+        let mut r = entry(r, 2, 8, WHAT)?;
+        let event = match r.u16()? {
+            0 => FlowUpdateEvent::Initial,
+            1 => FlowUpdateEvent::Added,
+            2 => FlowUpdateEvent::Removed,
+            3 => FlowUpdateEvent::Modified,
+            ABBREV => return Ok(Self::Abbrev { xid: r.u32()? }),
+            PAUSED => return Ok(Self::Paused),
+            RESUMED => return Ok(Self::Resumed),
+            event => return Ok(Self::Other { event, body: r.rest() }),
+        };
+        let (table_id, reason) = (r.u8()?, r.u8()?);
+        let (idle_timeout, hard_timeout, priority) = (r.u16()?, r.u16()?, r.u16()?);
+        r.skip(4)?;
+        let cookie = r.u64()?;
+        let match_ = Match::decode(&mut r)?;
+        let instructions = Instruction::decode_all(r)?;
+        let flow = Flow {
+            cookie,
+            idle_timeout,
+            hard_timeout,
+            instructions,
+            ..Flow::new(table_id, priority, match_, Vec::new())
+        };
+        Ok(Self::Full { event, reason, flow })
+    }
+
+    pub(super) fn encode(&self, w: &mut Writer<'_>) {
+        let from = w.pos();
+        w.u16(0);
+        match self {
+            Self::Full { event, reason, flow } => {
+                w.u16(match event {
+                    FlowUpdateEvent::Initial => 0,
+                    FlowUpdateEvent::Added => 1,
+                    FlowUpdateEvent::Removed => 2,
+                    FlowUpdateEvent::Modified => 3,
+                });
+                w.u8(flow.table_id);
+                w.u8(*reason);
+                w.u16(flow.idle_timeout);
+                w.u16(flow.hard_timeout);
+                w.u16(flow.priority);
+                w.zeros(4);
+                w.u64(flow.cookie);
+                flow.match_.encode(w);
+                flow.instructions.iter().for_each(|instruction| instruction.encode(w));
+            }
+            Self::Abbrev { xid } => {
+                w.u16(ABBREV);
+                w.u32(*xid);
+            }
+            Self::Paused | Self::Resumed => {
+                w.u16(if *self == Self::Paused { PAUSED } else { RESUMED });
+                w.zeros(4);
+            }
+            Self::Other { event, body } => {
+                w.u16(*event);
+                w.slice(body);
+            }
+        }
+        w.patch_len(from, from, WHAT);
+    }
+}

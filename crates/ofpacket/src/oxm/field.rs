@@ -1,0 +1,361 @@
+//! The identity of a match field.
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::OnceLock;
+
+use super::table::{self, FieldInfo, Kind, Maskable};
+use crate::wire::{Reader, Result, Writer};
+
+/// The classes of match fields that Open vSwitch uses, with the experimenter where the class is
+/// `OFPXMC_EXPERIMENTER` (0xffff).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Class {
+    class: u16,
+    experimenter: u32,
+}
+
+impl Class {
+    pub(crate) const NXM_0: Self = Self::basic(0x0000);
+    pub(crate) const NXM_1: Self = Self::basic(0x0001);
+    pub(crate) const BASIC: Self = Self::basic(0x8000);
+    pub(crate) const PACKET_REGS: Self = Self::basic(0x8001);
+    pub(crate) const ERICSSON: Self = Self::basic(0x1000);
+    pub(crate) const NX: Self = Self { class: EXPERIMENTER, experimenter: 0x0000_2320 };
+    pub(crate) const NSH: Self = Self { class: EXPERIMENTER, experimenter: 0x005a_d650 };
+    pub(crate) const ONF: Self = Self { class: EXPERIMENTER, experimenter: 0x4f4e_4600 };
+
+    const fn basic(class: u16) -> Self {
+        Self { class, experimenter: 0 }
+    }
+}
+
+const EXPERIMENTER: u16 = 0xffff;
+
+/// The length that Open vSwitch puts into the header of a tunnel option whose real length it was not told.
+const TUN_METADATA_LEN: u8 = 124;
+
+/// A match field: class, number and, in the experimenter class, who defined it (OpenFlow 1.5, section
+/// 7.2.3.2).
+///
+/// ```text
+///  31            16 15      9 8       7            0
+/// +----------------+---------+---------+------------+   and 32 bits of
+/// |     class      |  field  | hasmask |   length   |   experimenter if
+/// +----------------+---------+---------+------------+   class = 0xffff
+/// ```
+///
+/// The length in a header that stands alone (in `move` and `learn`) is remembered, but does not take part
+/// in comparisons: it says how a field was written, not which one it is.
+#[derive(Clone, Copy)]
+pub struct OxmField {
+    class: Class,
+    number: u8,
+    len: u8,
+}
+
+impl OxmField {
+    pub(crate) const fn new(class: Class, number: u8, len: u8) -> Self {
+        Self { class, number, len }
+    }
+
+    /// A field that this crate need not know: `class` is not 0xffff, `number` counts 7 bits, a value has
+    /// `len` bytes.
+    pub const fn from_numbers(class: u16, number: u8, len: u8) -> Self {
+        Self::new(Class::basic(class), number & 0x7f, len)
+    }
+
+    /// A field that this crate need not know, of an experimenter.
+    pub const fn experimenter(experimenter: u32, number: u8, len: u8) -> Self {
+        Self::new(Class { class: EXPERIMENTER, experimenter }, number & 0x7f, len)
+    }
+
+    /// The 32-bit register `i`; Open vSwitch before 3.7 has 16, then 32.
+    ///
+    /// # Panics
+    /// If `i` is above 31.
+    pub const fn reg(i: u8) -> Self {
+        assert!(i < 32, "there are 32 registers");
+        match i {
+            0..16 => Self::new(Class::NXM_1, i, 4),
+            _ => Self::new(Class::NX, 17 + i - 16, 4),
+        }
+    }
+
+    /// The 64-bit register `i`, which is the registers `2i` (high half) and `2i + 1`.
+    ///
+    /// # Panics
+    /// If `i` is above 15.
+    pub const fn xreg(i: u8) -> Self {
+        assert!(i < 16, "there are 16 64-bit registers");
+        Self::new(Class::PACKET_REGS, i, 8)
+    }
+
+    /// The 128-bit register `i`, which is the registers `4i` (highest) to `4i + 3`.
+    ///
+    /// # Panics
+    /// If `i` is above 7.
+    pub const fn xxreg(i: u8) -> Self {
+        assert!(i < 8, "there are 8 128-bit registers");
+        match i {
+            0..4 => Self::new(Class::NXM_1, 111 + i, 16),
+            _ => Self::new(Class::NX, 33 + i - 4, 16),
+        }
+    }
+
+    /// The tunnel option that the switch's TLV table calls `i`.
+    ///
+    /// # Panics
+    /// If `i` is above 63.
+    pub const fn tun_metadata(i: u8) -> Self {
+        assert!(i < 64, "there are 64 tunnel options");
+        Self::new(Class::NXM_1, 40 + i, TUN_METADATA_LEN)
+    }
+
+    /// Class as on the wire; 0xffff for experimenter fields.
+    pub const fn class(self) -> u16 {
+        self.class.class
+    }
+
+    /// Number within the class.
+    pub const fn number(self) -> u8 {
+        self.number
+    }
+
+    /// Who defined the field, if its class is 0xffff.
+    pub const fn experimenter_id(self) -> Option<u32> {
+        match self.class.class {
+            EXPERIMENTER => Some(self.class.experimenter),
+            _ => None,
+        }
+    }
+
+    /// Bytes of a value, as the header said it or as the table has it.
+    pub const fn len(self) -> u8 {
+        self.len
+    }
+
+    pub(super) const fn with_len(self, len: u8) -> Self {
+        Self { len, ..self }
+    }
+
+    /// Bits that count in a value.
+    pub fn bits(self) -> u16 {
+        self.info().map_or(u16::from(self.len) * 8, |info| info.bits)
+    }
+
+    /// What is known about the field, if it is one of Open vSwitch's.
+    pub fn info(self) -> Option<&'static FieldInfo> {
+        let slot = match self.class {
+            Class::NXM_0 => 0,
+            Class::NXM_1 => 1,
+            Class::BASIC => 2,
+            Class::PACKET_REGS => 3,
+            Class::NX => 4,
+            Class::NSH => 5,
+            Class::ONF => 6,
+            Class::ERICSSON => 7,
+            _ => return None,
+        };
+        all().get(slot * 128 + usize::from(self.number))?.as_ref()
+    }
+
+    /// The same field under the number that OpenFlow 1.5 prefers.
+    pub(crate) fn preferred(self) -> Self {
+        static PREFERRED: OnceLock<Vec<Option<OxmField>>> = OnceLock::new();
+        // Only the first two classes and three experimenter fields have older numbers.
+        match self.class {
+            Class::NXM_0 | Class::NXM_1 => {
+                let all = PREFERRED.get_or_init(|| {
+                    (0..256u16)
+                        .map(|i| {
+                            let class = if i < 128 { Class::NXM_0 } else { Class::NXM_1 };
+                            table::twin(Self::new(class, (i & 0x7f) as u8, 0))
+                        })
+                        .collect()
+                });
+                let slot = usize::from(self.class.class) * 128 + usize::from(self.number);
+                all.get(slot).copied().flatten().unwrap_or(self)
+            }
+            Class::NX | Class::ONF => table::twin(self).unwrap_or(self),
+            _ => self,
+        }
+    }
+
+    /// The index of a register; `None` for other fields.
+    pub(crate) fn reg_index(self) -> Option<u8> {
+        match (self.class, self.number) {
+            (Class::NXM_1, n @ 0..16) => Some(n),
+            (Class::NX, n @ 17..33) => Some(n - 17 + 16),
+            _ => None,
+        }
+    }
+
+    /// The first register and the number of registers that a wide register is made of.
+    pub(crate) fn wide_reg(self) -> Option<(u8, u8)> {
+        match (self.class, self.number) {
+            (Class::PACKET_REGS, n @ 0..16) => Some((2 * n, 2)),
+            (Class::NXM_1, n @ 111..115) => Some((4 * (n - 111), 4)),
+            (Class::NX, n @ 33..37) => Some((4 * (n - 33 + 4), 4)),
+            _ => None,
+        }
+    }
+
+    /// The index of a tunnel option; `None` for other fields.
+    pub fn tun_metadata_index(self) -> Option<u8> {
+        match (self.class, self.number) {
+            (Class::NXM_1, n @ 40..104) => Some(n - 40),
+            _ => None,
+        }
+    }
+
+    pub(super) const fn same(self, other: Self) -> bool {
+        self.class.class == other.class.class
+            && self.class.experimenter == other.class.experimenter
+            && self.number == other.number
+    }
+
+    fn identity(&self) -> (Class, u8) {
+        (self.class, self.number)
+    }
+
+    /// Reads a header; returns the field and `hasmask`. The length is that of the payload alone.
+    pub(crate) fn decode_header(r: &mut Reader<'_>) -> Result<(Self, bool)> {
+        let class = r.u16()?;
+        let number = r.u8()?;
+        let len = r.u8()?;
+        let (number, has_mask) = (number >> 1, number & 1 != 0);
+        if class != EXPERIMENTER {
+            return Ok((Self::new(Class::basic(class), number, len), has_mask));
+        }
+        let Some(len) = len.checked_sub(4) else {
+            return Err(r.bad_value(len));
+        };
+        let experimenter = r.u32()?;
+        Ok((Self::new(Class { class, experimenter }, number, len), has_mask))
+    }
+
+    /// Reads the header of a field that stands alone, without a mask.
+    pub(crate) fn decode(r: &mut Reader<'_>) -> Result<Self> {
+        match Self::decode_header(r)? {
+            (field, false) => Ok(field),
+            (_, true) => Err(r.bad_value(1u8)),
+        }
+    }
+
+    /// Writes a header for a payload of `len` bytes.
+    pub(crate) fn encode_header(self, w: &mut Writer<'_>, has_mask: bool, len: usize) {
+        w.u16(self.class.class);
+        w.u8(self.number << 1 | u8::from(has_mask));
+        match self.experimenter_id() {
+            None => w.len8(len, "match field"),
+            Some(experimenter) => {
+                w.len8(len + 4, "match field");
+                w.u32(experimenter);
+            }
+        }
+    }
+
+    /// Writes the header of a field that stands alone.
+    pub(crate) fn encode(self, w: &mut Writer<'_>) {
+        self.encode_header(w, false, usize::from(self.len));
+    }
+}
+
+/// The table, with the numbered fields added, indexed by class and number.
+fn all() -> &'static [Option<FieldInfo>] {
+    static ALL: OnceLock<Vec<Option<FieldInfo>>> = OnceLock::new();
+    ALL.get_or_init(|| {
+        let mut all = vec![None; 8 * 128];
+        let classes = [
+            Class::NXM_0,
+            Class::NXM_1,
+            Class::BASIC,
+            Class::PACKET_REGS,
+            Class::NX,
+            Class::NSH,
+            Class::ONF,
+            Class::ERICSSON,
+        ];
+        for info in table::FIELDS.iter().copied().chain(numbered()) {
+            if let Some(slot) = classes.iter().position(|&c| c == info.field.class) {
+                all[slot * 128 + usize::from(info.field.number)] = Some(info);
+            }
+        }
+        all
+    })
+}
+
+/// Registers and tunnel options. Their names live as long as the program, and there are 120 of them.
+fn numbered() -> impl Iterator<Item = FieldInfo> {
+    fn info(field: OxmField, bits: u16, name: String, header: String) -> FieldInfo {
+        FieldInfo {
+            field,
+            bytes: field.len,
+            bits,
+            kind: Kind::Hex,
+            maskable: Maskable::Bitwise,
+            name: name.leak(),
+            header_name: header.leak(),
+        }
+    }
+    let regs = (0..32).map(|i| {
+        let header = if i < 16 { "NXM_NX" } else { "NXOXM_ET" };
+        info(OxmField::reg(i), 32, format!("reg{i}"), format!("{header}_REG{i}"))
+    });
+    let xregs =
+        (0..16).map(|i| info(OxmField::xreg(i), 64, format!("xreg{i}"), format!("OXM_OF_PKT_REG{i}")));
+    let xxregs = (0..8).map(|i| {
+        let header = if i < 4 { "NXM_NX" } else { "NXOXM_ET" };
+        info(OxmField::xxreg(i), 128, format!("xxreg{i}"), format!("{header}_XXREG{i}"))
+    });
+    let options = (0..64).map(|i| {
+        let (name, header) = (format!("tun_metadata{i}"), format!("NXM_NX_TUN_METADATA{i}"));
+        info(OxmField::tun_metadata(i), u16::from(TUN_METADATA_LEN) * 8, name, header)
+    });
+    regs.chain(xregs).chain(xxregs).chain(options)
+}
+
+impl PartialEq for OxmField {
+    fn eq(&self, other: &Self) -> bool {
+        self.same(*other)
+    }
+}
+
+impl Eq for OxmField {}
+
+impl Hash for OxmField {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.identity().hash(state);
+    }
+}
+
+impl PartialOrd for OxmField {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for OxmField {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.identity().cmp(&other.identity())
+    }
+}
+
+/// The name that `move` and `learn` use; numbers for a field that is not in the table.
+impl fmt::Display for OxmField {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.info(), self.experimenter_id()) {
+            (Some(info), _) => f.write_str(info.header_name),
+            (None, None) => write!(f, "oxm_{:#06x}_{}", self.class.class, self.number),
+            (None, Some(id)) => write!(f, "oxm_{id:#010x}_{}", self.number),
+        }
+    }
+}
+
+impl fmt::Debug for OxmField {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}

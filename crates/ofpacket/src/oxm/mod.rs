@@ -1,0 +1,92 @@
+//! Match fields with values: OpenFlow's extensible match (OXM) and Open vSwitch's older numbers for the
+//! same thing (NXM).
+
+mod field;
+mod table;
+mod text;
+mod value;
+
+use std::fmt;
+
+use bytes::Bytes;
+
+pub use field::OxmField;
+pub use table::{FieldInfo, Kind, Maskable};
+pub use value::{IntoValue, Value};
+
+use crate::error::DecodeErrorKind;
+use crate::wire::{Reader, Result, Writer};
+
+pub(crate) use text::{write_flags_masked, write_frag, write_hex, write_packet_type, write_value};
+
+/// One field with a value and, if only some bits count, a mask: an OXM TLV (OpenFlow 1.5, section
+/// 7.2.3.2).
+///
+/// `value` and `mask` are big-endian and of the same length.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Oxm {
+    /// Which field.
+    pub field: OxmField,
+    /// Its value.
+    pub value: Bytes,
+    /// The bits that count; all of them if absent.
+    pub mask: Option<Bytes>,
+}
+
+impl Oxm {
+    /// The field with exactly this value. Integers are cut to the width of the field; a tunnel option has
+    /// the width of the value.
+    pub fn new(field: OxmField, value: impl IntoValue) -> Self {
+        Self { field, value: value.into_value().fit(field), mask: None }
+    }
+
+    /// The field with the bits of `value` that `mask` selects.
+    pub fn masked(field: OxmField, value: impl IntoValue, mask: impl IntoValue) -> Self {
+        Self { mask: Some(mask.into_value().fit(field)), ..Self::new(field, value) }
+    }
+
+    /// The value as an integer, unless it is wider than 128 bits.
+    pub fn to_u128(&self) -> Option<u128> {
+        value::to_u128(&self.value)
+    }
+
+    /// The mask as an integer, all ones over the width of the value if there is none; `None` if it is wider
+    /// than 128 bits.
+    pub fn mask_u128(&self) -> Option<u128> {
+        match &self.mask {
+            Some(mask) => value::to_u128(mask),
+            None => value::ones(self.value.len()),
+        }
+    }
+
+    pub(crate) fn decode(r: &mut Reader<'_>) -> Result<Self> {
+        let (field, has_mask) = OxmField::decode_header(r)?;
+        let len = usize::from(field.len());
+        if !has_mask {
+            return Ok(Self { field, value: r.bytes(len)?, mask: None });
+        }
+        if len % 2 != 0 {
+            return Err(r.error(DecodeErrorKind::BadLength(len)));
+        }
+        let field = field.with_len(field.len() / 2);
+        Ok(Self { field, value: r.bytes(len / 2)?, mask: Some(r.bytes(len / 2)?) })
+    }
+
+    pub(crate) fn encode(&self, w: &mut Writer<'_>) {
+        let mask = self.mask.as_deref().unwrap_or_default();
+        self.field.encode_header(w, self.mask.is_some(), self.value.len() + mask.len());
+        w.slice(&self.value);
+        w.slice(mask);
+    }
+}
+
+/// As in `set_field`, without its arrow: `0x2->reg15`, `0x1/0x1->reg10`.
+impl fmt::Display for Oxm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_value(f, self)?;
+        match self.field.info() {
+            Some(info) => write!(f, "->{}", info.name),
+            None => write!(f, "->{}", self.field),
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! What can go wrong, each with a stable `label()` that metrics and logs share.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::framer::FrameError;
+use crate::remote::{Remote, Remotes};
+
+/// JSON that is not what the protocol or the schema says it should be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("expected {expected}, found {found}")]
+pub struct ParseError {
+    pub expected: String,
+    /// The beginning of what was there instead.
+    pub found: String,
+}
+
+impl ParseError {
+    /// Longest excerpt of the offending JSON, in characters: enough to recognise it in a log line.
+    const EXCERPT: usize = 120;
+
+    pub(crate) fn new(expected: impl Into<String>, found: &Value) -> Self {
+        let text = match found {
+            // Containers can be as large as a message: name them instead of printing them whole.
+            Value::Object(map) => {
+                let keys: Vec<&str> = map.keys().take(8).map(String::as_str).collect();
+                format!("an object with {keys:?}")
+            }
+            Value::Array(items) if items.len() > 8 => format!("an array of {} elements", items.len()),
+            Value::String(text) if text.len() > Self::EXCERPT => "a long string".to_owned(),
+            other => other.to_string(),
+        };
+        Self { expected: expected.into(), found: text.chars().take(Self::EXCERPT).collect() }
+    }
+
+    pub(crate) fn missing(expected: &str, key: &str) -> Self {
+        Self { expected: format!("{expected} with {key:?}"), found: "none".to_owned() }
+    }
+}
+
+/// Why a connection could not be made, or ended.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConnectionError {
+    #[error("cannot connect: {0}")]
+    Connect(String),
+    #[error("no connection within {0:?}")]
+    ConnectTimeout(Duration),
+    #[error("the server closed the connection")]
+    ClosedByServer,
+    #[error("connection lost: {0}")]
+    Io(String),
+    #[error("the server does not speak OVSDB: {0}")]
+    Framing(#[from] FrameError),
+    #[error("unexpected message: {0}")]
+    Protocol(String),
+    #[error("the server refused {method}: {error}")]
+    Refused { method: &'static str, error: String },
+    #[error("the server has been silent for {0:?} and did not answer an echo request")]
+    Silent(Duration),
+}
+
+impl ConnectionError {
+    /// A stable name for metrics.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Connect(_) => "connect",
+            Self::ConnectTimeout(_) => "connect_timeout",
+            Self::ClosedByServer => "closed_by_server",
+            Self::Io(_) => "io",
+            Self::Framing(_) => "framing",
+            Self::Protocol(_) => "protocol",
+            Self::Refused { .. } => "refused",
+            Self::Silent(_) => "silent",
+        }
+    }
+
+    /// What a person should look at.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Connect(_) | Self::ConnectTimeout(_) => {
+                "check that ovsdb-server runs and listens on that remote"
+            }
+            Self::ClosedByServer | Self::Io(_) => "check the log of ovsdb-server",
+            Self::Framing(_) | Self::Protocol(_) => "check that the remote is an ovsdb-server's",
+            Self::Refused { .. } => "check that the remote serves that database",
+            Self::Silent(_) => "check the load of ovsdb-server and the path to it",
+        }
+    }
+}
+
+/// A [`ConnectionError`] and the remote it happened with.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{remote}: {cause}")]
+pub struct ConnectionFailure {
+    pub remote: Remote,
+    pub cause: ConnectionError,
+}
+
+impl From<ParseError> for ConnectionError {
+    fn from(error: ParseError) -> Self {
+        Self::Protocol(error.to_string())
+    }
+}
+
+/// Errors of a [`Session`](crate::Session), apart from those of a transaction.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    #[error("no replica of {database} within {waited:?}: {failure}; {}", .failure.cause.hint())]
+    NotReady { database: String, waited: Duration, failure: ConnectionFailure },
+    #[error("no replica of {database} from {remotes} within {waited:?}, no failure either; allow more time")]
+    StillWaiting { database: String, waited: Duration, remotes: Remotes },
+    #[error("table {0} is not monitored by this session; name it when the session is opened")]
+    NotMonitored(String),
+    #[error("the server refused the condition on {table}: {error}; the previous one stays")]
+    ConditionRefused { table: String, error: String },
+    #[error("the session has ended")]
+    Ended,
+}
+
+impl Error {
+    /// A stable name for metrics.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::NotReady { failure, .. } => failure.cause.label(),
+            Self::StillWaiting { .. } => "still_waiting",
+            Self::NotMonitored(_) => "not_monitored",
+            Self::ConditionRefused { .. } => "condition_refused",
+            Self::Ended => "ended",
+        }
+    }
+}
+
+/// Why a transaction was not done, or may not have been.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TransactError {
+    /// Nothing was changed.
+    #[error("the server refused {}: {error}: {details}", Operation(*.op))]
+    Refused {
+        /// Index of the operation in the order they were added, from 0; `None` when the request as a whole or
+        /// its commit was refused.
+        op: Option<usize>,
+        /// The server's word (RFC 7047 section 3.1 `<error>`), such as `timed out` or `constraint violation`.
+        error: String,
+        /// More about it, for a person; may be empty.
+        details: String,
+    },
+    /// The transaction was sent, and whether it was done cannot be known.
+    #[error("sent, but whether it was done is unknown: {reason}; look at the database before trying again")]
+    Unknown { reason: String },
+    /// The transaction was not sent.
+    #[error("not sent, no connection{}", Because(.cause.as_ref()))]
+    NotConnected {
+        /// The latest failure; `None` when the first attempt is still under way.
+        cause: Option<ConnectionFailure>,
+    },
+}
+
+impl TransactError {
+    /// A stable name for metrics.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Refused { .. } => "refused",
+            Self::Unknown { .. } => "unknown",
+            Self::NotConnected { .. } => "not_connected",
+        }
+    }
+}
+
+struct Operation(Option<usize>);
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(index) => write!(f, "operation {index}"),
+            None => f.write_str("the transaction"),
+        }
+    }
+}
+
+struct Because<'a>(Option<&'a ConnectionFailure>);
+
+impl fmt::Display for Because<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |failure| write!(f, ": {failure}"))
+    }
+}

@@ -1,0 +1,265 @@
+//! From what the probers and the sniffers saw to the numbers that count.
+//!
+//! ```text
+//!            guest stops            announces   first packet that it
+//!            on the source          itself      answers on the target
+//!   ─────────────┼──────────────────────┼───────────┼──────────────────► time sent
+//!   lost_before_pause    lost_in_pause                lost_after_activation
+//! ```
+//!
+//! A packet belongs to the stretch in which it was *sent*. One exception: what
+//! was sent before the pause, reached the guest's interface on the source and
+//! was not answered was waiting there when the guest stopped; it is lost in
+//! the pause, and no network could have saved it.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::MS;
+use crate::probe::ProbeResult;
+use crate::sniff::{Seen, SniffResult};
+
+/// What was seen of one migration. Times are nanoseconds of
+/// `CLOCK_MONOTONIC`.
+#[derive(Debug, Clone, Copy)]
+pub struct Observed<'a> {
+    /// When the source stopped the guest.
+    pub pause_ns: i64,
+    /// The guest's MAC address, as sniffers write it.
+    pub guest_mac: &'a str,
+    /// What passed the guest's tap on the source.
+    pub source: &'a SniffResult,
+    /// What passed its tap on the target.
+    pub target: &'a SniffResult,
+    /// Name, address and probes of each peer.
+    pub peers: &'a [(String, Ipv4Addr, ProbeResult)],
+}
+
+/// A packet that the guest answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answered {
+    /// The peer that sent it.
+    pub peer: String,
+    /// Its number.
+    pub number: u64,
+    /// When it was sent.
+    pub sent_ns: i64,
+    /// When it reached the guest's tap.
+    pub delivered_ns: i64,
+    /// When the guest's answer left there.
+    pub answered_ns: i64,
+}
+
+/// What one peer had of the migration.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PeerAnalysis {
+    /// Packets sent.
+    pub sent: u64,
+    /// Packets sent before the pause that the network lost, there or back.
+    pub lost_before_pause: u64,
+    /// Packets lost of those sent from the pause until the first one that the
+    /// guest answered on the target was sent.
+    pub lost_in_pause: u64,
+    /// Packets lost of those sent from then on.
+    pub lost_after_activation: u64,
+    /// Answers beyond the first, of all packets.
+    pub duplicates: u64,
+    /// The longest time between two answers, milliseconds.
+    pub longest_silence_ms: f64,
+}
+
+/// The numbers of one migration.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Analysis {
+    /// When the guest announced itself on the target.
+    pub rarp_ns: Option<i64>,
+    /// Of the packets that reached the guest on the target after the pause
+    /// and were answered, the one that came first.
+    pub first: Option<Answered>,
+    /// Each peer.
+    pub peers: BTreeMap<String, PeerAnalysis>,
+}
+
+impl Analysis {
+    /// From the guest's announcement until the first packet that it answers
+    /// reached it, milliseconds.
+    pub fn activation_ms(&self) -> Option<f64> {
+        Some((self.first.as_ref()?.delivered_ns - self.rarp_ns?) as f64 / MS as f64)
+    }
+}
+
+fn numbers(seen: &Seen, peer: Ipv4Addr) -> HashSet<u64> {
+    seen.get(&peer).into_iter().flatten().map(|(number, _)| *number).collect()
+}
+
+/// The first packet that came to the guest on the target and was answered.
+/// What came before the pause was flooded to the waiting copy, and what was
+/// answered without having come was in the guest's memory when it moved.
+fn first_answered(seen: &Observed<'_>) -> Option<Answered> {
+    let mut first: Option<Answered> = None;
+    for (peer, ip, probe) in seen.peers {
+        let answers: HashMap<u64, i64> =
+            seen.target.answers.get(ip).into_iter().flatten().rev().copied().collect();
+        let came = seen.target.requests.get(ip).into_iter().flatten();
+        let found = came.filter(|(_, at)| *at >= seen.pause_ns).find_map(|&(number, delivered_ns)| {
+            let answered_ns = answers.get(&number).copied().filter(|at| *at >= delivered_ns)?;
+            let sent_ns = *probe.sent.get(usize::try_from(number).ok()?)?;
+            Some(Answered { peer: peer.clone(), number, sent_ns, delivered_ns, answered_ns })
+        });
+        if let Some(found) = found
+            && first.as_ref().is_none_or(|first| found.delivered_ns < first.delivered_ns)
+        {
+            first = Some(found);
+        }
+    }
+    first
+}
+
+/// Counts.
+pub fn analyse(seen: &Observed<'_>) -> Analysis {
+    let announced = |(at, mac): &&(i64, String)| *at >= seen.pause_ns && mac == seen.guest_mac;
+    let rarp_ns = seen.target.rarps.iter().find(announced).map(|(at, _)| *at);
+    let first = first_answered(seen);
+    let active_from = first.as_ref().map_or(i64::MAX, |first| first.sent_ns);
+    let peers = seen
+        .peers
+        .iter()
+        .map(|(name, ip, probe)| {
+            let reached = numbers(&seen.source.requests, *ip);
+            let answered = numbers(&seen.source.answers, *ip);
+            (name.clone(), peer(probe, seen.pause_ns, active_from, &reached, &answered))
+        })
+        .collect();
+    Analysis { rarp_ns, first, peers }
+}
+
+/// `reached` and `answered` are the numbers seen on the source's tap.
+fn peer(
+    probe: &ProbeResult,
+    pause_ns: i64,
+    active_from: i64,
+    reached: &HashSet<u64>,
+    answered: &HashSet<u64>,
+) -> PeerAnalysis {
+    let mut count = PeerAnalysis {
+        sent: probe.sent.len() as u64,
+        lost_before_pause: 0,
+        lost_in_pause: 0,
+        lost_after_activation: 0,
+        duplicates: 0,
+        longest_silence_ms: 0.0,
+    };
+    let mut arrived = HashSet::new();
+    let mut last = None;
+    let mut longest = 0;
+    for &(number, at) in &probe.arrivals {
+        if !arrived.insert(number) {
+            count.duplicates += 1;
+        }
+        // By the kernel's stamps, which may be out of order by a little.
+        longest = longest.max(at - last.unwrap_or(at));
+        last = last.max(Some(at));
+    }
+    count.longest_silence_ms = longest as f64 / MS as f64;
+    for (number, &sent) in (0..).zip(&probe.sent) {
+        if arrived.contains(&number) {
+            continue;
+        }
+        let waited = reached.contains(&number) && !answered.contains(&number);
+        if sent >= active_from {
+            count.lost_after_activation += 1;
+        } else if sent >= pause_ns || waited {
+            count.lost_in_pause += 1;
+        } else {
+            count.lost_before_pause += 1;
+        }
+    }
+    count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ClockPair;
+
+    const CLOCK: ClockPair = ClockPair { realtime_ns: 0, monotonic_ns: 0 };
+    const MAC: &str = "02:00:00:00:01:01";
+    const PEER: Ipv4Addr = Ipv4Addr::new(192, 168, 7, 21);
+
+    fn tap(requests: &[(u64, i64)], answers: &[(u64, i64)]) -> SniffResult {
+        let seen = |list: &[(u64, i64)]| Seen::from([(PEER, list.to_vec())]);
+        SniffResult { clock: CLOCK, rarps: Vec::new(), requests: seen(requests), answers: seen(answers) }
+    }
+
+    /// Ten packets, one a millisecond; the guest stops at 3.5 ms, runs on the
+    /// target from 5.2 ms on, and what is sent from 7 ms on reaches it.
+    fn migration(arrivals: &[(u64, i64)], source: &SniffResult, extra: &[(u64, i64)]) -> Analysis {
+        let sent = (0..10).map(|n| n * MS).collect();
+        let probe = ProbeResult { clock: CLOCK, sent, arrivals: arrivals.to_vec() };
+        let at = |number: u64, us: i64| (number, number.cast_signed() * MS + us * 1_000);
+        let mut target = tap(&[at(7, 300), at(8, 300), at(9, 300)], &[at(7, 600), at(8, 600), at(9, 600)]);
+        target.requests.get_mut(&PEER).unwrap().splice(..0, extra.iter().copied());
+        target.answers.get_mut(&PEER).unwrap().splice(..0, extra.iter().map(|(n, _)| (*n, 6 * MS)));
+        target.rarps =
+            vec![(2 * MS, MAC.into()), (5_300_000, "02:00:00:00:09:09".into()), (5_500_000, MAC.into())];
+        let peers = [("p1".to_owned(), PEER, probe)];
+        analyse(&Observed { pause_ns: 3_500_000, guest_mac: MAC, source, target: &target, peers: &peers })
+    }
+
+    fn arrived(numbers: &[u64]) -> Vec<(u64, i64)> {
+        numbers.iter().map(|n| (*n, n.cast_signed() * MS + 900_000)).collect()
+    }
+
+    #[test]
+    fn losses_go_where_the_packet_was_sent() {
+        let analysis = migration(&arrived(&[0, 1, 2, 3, 7, 9]), &tap(&[], &[]), &[]);
+        let peer = &analysis.peers["p1"];
+        assert_eq!(
+            (peer.sent, peer.lost_before_pause, peer.lost_in_pause, peer.lost_after_activation),
+            (10, 0, 3, 1)
+        );
+        assert_eq!(peer.duplicates, 0);
+        assert!((peer.longest_silence_ms - 4.0).abs() < 1e-9, "{}", peer.longest_silence_ms);
+        let first = analysis.first.as_ref().unwrap();
+        assert_eq!((first.number, first.sent_ns), (7, 7 * MS));
+        // From the guest's own announcement after the pause: 5.5 to 7.3 ms.
+        assert!((analysis.activation_ms().unwrap() - 1.8).abs() < 1e-9);
+    }
+
+    #[test]
+    fn what_waited_for_the_guest_when_it_stopped_is_lost_in_the_pause() {
+        let all_but_two = arrived(&[0, 1, 7, 8, 9]);
+        // 2 came to the source's tap and was answered: its answer was lost.
+        // 3 came there and was not.
+        let source = tap(&[(2, 2_300_000), (3, 3_300_000)], &[(2, 2_600_000)]);
+        let peer = migration(&all_but_two, &source, &[]).peers["p1"].clone();
+        assert_eq!((peer.lost_before_pause, peer.lost_in_pause, peer.lost_after_activation), (1, 4, 0));
+    }
+
+    #[test]
+    fn a_packet_that_was_flooded_to_the_waiting_copy_does_not_open_the_gate() {
+        let analysis = migration(&arrived(&[0, 1, 2, 3, 7, 8, 9]), &tap(&[], &[]), &[(1, 1_300_000)]);
+        assert_eq!(analysis.first.unwrap().number, 7);
+    }
+
+    #[test]
+    fn a_second_answer_is_a_duplicate() {
+        let twice = [arrived(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]), arrived(&[8, 9])].concat();
+        let peer = migration(&twice, &tap(&[], &[]), &[]).peers["p1"].clone();
+        assert_eq!((peer.duplicates, peer.lost_in_pause, peer.lost_after_activation), (2, 0, 0));
+    }
+
+    #[test]
+    fn nothing_answered_on_the_target_is_all_pause() {
+        let sent = (0..10).map(|n| n * MS).collect();
+        let probe = ProbeResult { clock: CLOCK, sent, arrivals: arrived(&[0, 1, 2, 3]) };
+        let (empty, peers) = (tap(&[], &[]), [("p1".to_owned(), PEER, probe)]);
+        let seen =
+            Observed { pause_ns: 3_500_000, guest_mac: MAC, source: &empty, target: &empty, peers: &peers };
+        let analysis = analyse(&seen);
+        assert_eq!((analysis.first.as_ref(), analysis.rarp_ns, analysis.activation_ms()), (None, None, None));
+        assert_eq!(analysis.peers["p1"].lost_in_pause, 6);
+    }
+}

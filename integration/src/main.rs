@@ -1,0 +1,102 @@
+//! `limosa-lab`: the demo, and the tools that measure inside the lab.
+
+use std::net::SocketAddrV4;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use limosa_lab::{Lab, LabOptions, probe, raw, sniff, tcp, worker};
+
+#[path = "../guest/echo.rs"]
+mod echo;
+
+#[derive(Debug, Parser)]
+#[command(version, about)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Send UDP probes to an echo until SIGTERM, and note what is answered
+    Probe {
+        /// Where the echo is, as IP:7777
+        #[arg(long)]
+        dst: SocketAddrV4,
+        /// Packets a second
+        #[arg(long, default_value_t = 1000)]
+        rate: u32,
+        /// The file for the result (JSON)
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Hold one TCP connection to an echo until SIGTERM, and check what it carries
+    HoldTcp {
+        /// Where the echo is, as IP:7777
+        #[arg(long)]
+        dst: SocketAddrV4,
+        /// The file for the result (JSON)
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Note announcements, probes and answers on an interface until SIGTERM
+    Sniff {
+        /// The interface, in this network namespace
+        #[arg(long)]
+        iface: String,
+        /// The file for the result (JSON)
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Send the RARP with which QEMU announces a guest it has resumed
+    Rarp {
+        /// The interface, in this network namespace
+        #[arg(long)]
+        iface: String,
+        /// The guest's MAC address
+        #[arg(long, value_parser = raw::parse_mac)]
+        mac: [u8; 6],
+    },
+    /// Start a cluster to try things in by hand; it ends with Ctrl-C
+    Up {
+        /// How many chassis
+        #[arg(long, default_value_t = 3)]
+        chassis: usize,
+    },
+    /// Answer UDP and TCP on port 7777, as the guest does
+    Echo,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    match Args::parse().command {
+        Command::Probe { dst, rate, out } => {
+            let stop = worker::until_terminated()?;
+            tokio::task::spawn_blocking(move || probe::run(dst, rate, &out, &stop)).await?
+        }
+        Command::HoldTcp { dst, out } => {
+            let stop = worker::until_terminated()?;
+            tokio::task::spawn_blocking(move || tcp::run(dst, &out, &stop)).await?
+        }
+        Command::Sniff { iface, out } => {
+            let stop = worker::until_terminated()?;
+            tokio::task::spawn_blocking(move || sniff::run(&iface, &out, &stop)).await?
+        }
+        Command::Rarp { iface, mac } => raw::send_rarp(&iface, mac),
+        Command::Up { chassis } => up(chassis).await,
+        Command::Echo => {
+            echo::main();
+            Ok(())
+        }
+    }
+}
+
+async fn up(chassis: usize) -> Result<()> {
+    let lab = Lab::start(LabOptions { chassis, ..LabOptions::default() }).await?;
+    println!("directory: {}", lab.dir().display());
+    println!("enter:     {} bash", lab.enter("ch1"));
+    println!("It ends with Ctrl-C.");
+    tokio::signal::ctrl_c().await?;
+    Ok(())
+}

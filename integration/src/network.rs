@@ -1,0 +1,211 @@
+//! Logical switches and ports, and endpoints: namespaces that stand behind a
+//! port, as a container does.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+
+use crate::holder::Holder;
+use crate::lab::Lab;
+use crate::worker;
+
+/// A logical switch port.
+#[derive(Debug, Clone)]
+pub struct LogicalPort {
+    /// Its name, which is the interface's `external_ids:iface-id`.
+    pub name: String,
+    /// Its MAC address.
+    pub mac: String,
+    /// Its IPv4 address, without a prefix length; the lab's networks are
+    /// /24.
+    pub ip: String,
+    /// `options:requested-chassis`.
+    pub requested_chassis: Option<String>,
+    /// Whether OVN lets it send from its own addresses only.
+    pub port_security: bool,
+}
+
+impl LogicalPort {
+    /// A port that any chassis may claim, with port security.
+    pub fn new(name: &str, mac: &str, ip: &str) -> Self {
+        Self {
+            name: name.into(),
+            mac: mac.into(),
+            ip: ip.into(),
+            requested_chassis: None,
+            port_security: true,
+        }
+    }
+}
+
+/// A namespace joined to a chassis' br-int by a veth, in the place of a
+/// container or of a VM.
+#[derive(Debug)]
+pub struct Endpoint {
+    holder: Arc<Holder>,
+    /// Its namespace: `PORT-CHASSIS`. Its interface there is `eth0`.
+    pub ns: String,
+    /// The chassis it stands on.
+    pub chassis: String,
+    /// The interface on br-int: `v-PORT`.
+    pub iface: String,
+    /// The logical port.
+    pub port: LogicalPort,
+}
+
+impl Lab {
+    /// Makes a logical switch.
+    ///
+    /// # Errors
+    ///
+    /// What `ovn-nbctl` says.
+    pub async fn switch(&self, name: &str) -> Result<()> {
+        self.nbctl(&["ls-add", name]).await.map(drop)
+    }
+
+    /// Makes a logical port on a switch.
+    ///
+    /// # Errors
+    ///
+    /// What `ovn-nbctl` says.
+    pub async fn port(&self, switch: &str, port: LogicalPort) -> Result<()> {
+        let LogicalPort { name, mac, ip, .. } = &port;
+        let addresses = format!("{mac} {ip}");
+        let mut args = vec!["lsp-add", switch, name, "--", "lsp-set-addresses", name, &addresses];
+        if port.port_security {
+            args.extend(["--", "lsp-set-port-security", name, &addresses]);
+        }
+        let pin = port.requested_chassis.as_ref().map(|ch| format!("requested-chassis={ch}"));
+        if let Some(pin) = &pin {
+            args.extend(["--", "lsp-set-options", name, pin]);
+        }
+        self.nbctl(&args).await?;
+        if let Ok(mut ports) = self.ports.lock() {
+            ports.insert(port.name.clone(), port);
+        }
+        Ok(())
+    }
+
+    /// What [`port`](Self::port) made.
+    pub(crate) fn known_port(&self, name: &str) -> Result<LogicalPort> {
+        let ports = self.ports.lock().map_err(|_| anyhow::anyhow!("a poisoned lock"))?;
+        ports.get(name).cloned().with_context(|| format!("no port {name}: make it with Lab::port first"))
+    }
+
+    /// An endpoint behind a port, once OVN has bound it and every chassis
+    /// knows.
+    ///
+    /// # Errors
+    ///
+    /// When the port is unknown, or does not come up within a minute.
+    pub async fn endpoint(&self, chassis: &str, port: &str) -> Result<Endpoint> {
+        let endpoint = self.endpoint_unbound(chassis, port).await?;
+        self.nbctl(&["wait-until", "Logical_Switch_Port", port, "up=true"]).await?;
+        self.sync().await?;
+        Ok(endpoint)
+    }
+
+    /// An endpoint that is plugged, whether or not OVN binds the port here:
+    /// the second copy of one that moves.
+    ///
+    /// # Errors
+    ///
+    /// When the port is unknown or cannot be plugged.
+    pub async fn endpoint_unbound(&self, chassis: &str, port: &str) -> Result<Endpoint> {
+        let port = self.known_port(port)?;
+        let LogicalPort { name, mac, ip, .. } = &port;
+        let (ns, iface) = (format!("{name}-{chassis}"), format!("v-{name}"));
+        self.holder
+            .script(&format!(
+                "ip netns add {ns}
+                 ip netns exec {ns} sysctl -qw net.ipv6.conf.default.disable_ipv6=1
+                 ip link add {iface} netns {chassis} type veth peer name eth0 netns {ns} address {mac}
+                 ip netns exec {ns} ethtool -K eth0 tx off >/dev/null
+                 ip -n {ns} link set lo up
+                 ip -n {ns} addr add {ip}/24 dev eth0
+                 ip -n {ns} link set eth0 up
+                 ip -n {chassis} link set {iface} up"
+            ))
+            .await?;
+        self.plug(chassis, &iface, name).await?;
+        Ok(Endpoint { holder: Arc::clone(&self.holder), ns, chassis: chassis.to_owned(), iface, port })
+    }
+
+    /// Adds an interface to br-int, as the interface of a logical port.
+    ///
+    /// # Errors
+    ///
+    /// What `ovs-vsctl` says.
+    pub async fn plug(&self, chassis: &str, iface: &str, port: &str) -> Result<()> {
+        let id = format!("external_ids:iface-id={port}");
+        self.vsctl(chassis, &["add-port", "br-int", iface, "--", "set", "interface", iface, &id])
+            .await
+            .map(drop)
+    }
+
+    /// Takes an interface from br-int.
+    ///
+    /// # Errors
+    ///
+    /// What `ovs-vsctl` says.
+    pub async fn unplug(&self, chassis: &str, iface: &str) -> Result<()> {
+        self.vsctl(chassis, &["--if-exists", "del-port", "br-int", iface]).await.map(drop)
+    }
+
+    /// Sends the RARP that QEMU sends for a guest it resumes, from `eth0` of
+    /// a namespace.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be sent.
+    pub async fn send_rarp(&self, ns: &str, mac: &str) -> Result<()> {
+        let program = worker::binary()?;
+        let argv = [
+            program.as_os_str().to_str().context("a strange path")?,
+            "rarp",
+            "--iface",
+            "eth0",
+            "--mac",
+            mac,
+        ];
+        self.exec_in(ns, &argv).await.map(drop)
+    }
+
+    /// The options of a logical port in the northbound database, as
+    /// `ovn-nbctl` prints them.
+    ///
+    /// # Errors
+    ///
+    /// What `ovn-nbctl` says.
+    pub async fn port_options(&self, port: &str) -> Result<String> {
+        Ok(self.nbctl(&["get", "Logical_Switch_Port", port, "options"]).await?.trim().to_owned())
+    }
+
+    /// The chassis that a port is bound to in the southbound database.
+    ///
+    /// # Errors
+    ///
+    /// What `ovn-sbctl` says.
+    pub async fn bound_to(&self, port: &str) -> Result<Option<String>> {
+        let find = ["--bare", "--columns=chassis", "find", "Port_Binding"];
+        let uuid = self.sbctl(&[&find[..], &[&format!("logical_port={port}")]].concat()).await?;
+        if uuid.trim().is_empty() {
+            return Ok(None);
+        }
+        let name = self.sbctl(&["--bare", "--columns=name", "list", "Chassis", uuid.trim()]).await?;
+        Ok(Some(name.trim().to_owned()))
+    }
+}
+
+impl Endpoint {
+    /// Takes it away: the port on br-int, the veth and the namespace.
+    ///
+    /// # Errors
+    ///
+    /// What `ovs-vsctl` or `ip` say.
+    pub async fn remove(self, lab: &Lab) -> Result<()> {
+        lab.unplug(&self.chassis, &self.iface).await?;
+        let (chassis, iface, ns) = (&self.chassis, &self.iface, &self.ns);
+        self.holder.script(&format!("ip -n {chassis} link del {iface}; ip netns del {ns}")).await.map(drop)
+    }
+}
