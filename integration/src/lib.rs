@@ -3,6 +3,7 @@ pub mod analysis;
 mod chassis;
 pub mod clock;
 mod daemon;
+pub mod demo;
 mod guest;
 mod holder;
 mod image;

@@ -23,7 +23,9 @@
 use std::net::IpAddr;
 
 use bytes::Bytes;
-use ofpacket::{Action, Controller2, Flow, Learn, LearnDst, LearnSpec, LearnSrc, Match, Oxm, OxmField, PortNo};
+use ofpacket::{
+    Action, Controller2, Flow, Learn, LearnDst, LearnSpec, LearnSrc, Match, Oxm, OxmField, PortNo,
+};
 
 use crate::cookie::{Cookie, Purpose};
 use crate::facts::{Facts, Tunnel};
@@ -69,7 +71,9 @@ pub enum CannotWrite {
         "the integration bridge has no tunnel to chassis {0} (an interface with external_ids:ovn-chassis-id={0}@...): does the chassis exist, and is its encapsulation reachable from here?"
     )]
     NoTunnel(String),
-    #[error("the tunnel to chassis {0} is {1}, which carries no option to mark mirrored packets with: use geneve (external_ids:ovn-encap-type)")]
+    #[error(
+        "the tunnel to chassis {0} is {1}, which carries no option to mark mirrored packets with: use geneve (external_ids:ovn-encap-type)"
+    )]
     NoOption(String, String),
     #[error(
         "the integration bridge maps no tun_metadata field to OVN's Geneve option (class 0x102, type 0x80): is ovn-controller connected to the bridge? (`ovs-ofctl dump-tlv-map`)"
@@ -111,7 +115,13 @@ impl<'a> Writer<'a> {
         copy.extend(path.send_from_inport(MARK | self.port_key()));
         let mut actions: Vec<Action> = ofport.map(output).into_iter().collect();
         actions.push(Action::Clone(copy));
-        Ok(self.flow(self.facts.layout.log_to_phy()?, priority::MIRROR, self.to_port(), actions, Purpose::Mirror))
+        Ok(self.flow(
+            self.facts.layout.log_to_phy()?,
+            priority::MIRROR,
+            self.to_port(),
+            actions,
+            Purpose::Mirror,
+        ))
     }
 
     /// Source, table 0: a frame that the guest sent on `target` is treated as
@@ -151,7 +161,13 @@ impl<'a> Writer<'a> {
 
     /// Target, LOG_TO_PHY: packets that come without A's pipeline end here.
     pub fn gate_direct(&self) -> Result<Flow, CannotWrite> {
-        Ok(self.flow(self.facts.layout.log_to_phy()?, priority::GATE, self.to_port(), vec![], Purpose::GateDirect))
+        Ok(self.flow(
+            self.facts.layout.log_to_phy()?,
+            priority::GATE,
+            self.to_port(),
+            vec![],
+            Purpose::GateDirect,
+        ))
     }
 
     /// Target, table 0: the guest's own announcement on `ofport` (V) opens the
@@ -194,7 +210,13 @@ impl<'a> Writer<'a> {
     /// REMOTE_OUTPUT, below OVN's: while OVN has no flow for K, it is on `peer`.
     pub fn guard(&self, peer: &str) -> Result<Flow, CannotWrite> {
         let actions = self.path(peer)?.send_from_inport(self.port_key());
-        Ok(self.flow(self.facts.layout.remote_output()?, priority::UNDER, self.to_port(), actions, Purpose::Guard))
+        Ok(self.flow(
+            self.facts.layout.remote_output()?,
+            priority::UNDER,
+            self.to_port(),
+            actions,
+            Purpose::Guard,
+        ))
     }
 
     /// Source, LOCAL_OUTPUT, below OVN's: packets that reach A through a tunnel
@@ -227,7 +249,8 @@ impl<'a> Writer<'a> {
     /// What the announcement puts in place by itself: [`Self::divert_out`].
     fn learn_divert_out(&self, ofport: u32, path: &Path<'_>) -> Action {
         // `learn` can output only to what a field holds: reg0, see `announce`.
-        let to_tunnel = LearnSpec { n_bits: 32, src: LearnSrc::Field(OxmField::reg(0), 0), dst: LearnDst::Output };
+        let to_tunnel =
+            LearnSpec { n_bits: 32, src: LearnSrc::Field(OxmField::reg(0), 0), dst: LearnDst::Output };
         let mut specs = vec![match_value(OxmField::NXM_IN_PORT, &(ofport as u16).to_be_bytes())];
         specs.extend(path.header(self.reverse_option()).into_iter().map(|oxm| LearnSpec {
             n_bits: oxm.value.len() as u16 * 8,
@@ -334,5 +357,9 @@ fn set(field: OxmField, value: impl ofpacket::IntoValue) -> Action {
 
 fn match_value(field: OxmField, value: &[u8]) -> LearnSpec {
     let n_bits = value.len() as u16 * 8;
-    LearnSpec { n_bits, src: LearnSrc::Immediate(Bytes::copy_from_slice(value)), dst: LearnDst::Match(field, 0) }
+    LearnSpec {
+        n_bits,
+        src: LearnSrc::Immediate(Bytes::copy_from_slice(value)),
+        dst: LearnDst::Match(field, 0),
+    }
 }

@@ -36,7 +36,8 @@ impl Layout {
     pub fn find<'a>(flows: impl Iterator<Item = &'a Flow> + Clone) -> Self {
         let flows = flows.filter(|flow| !Cookie::is_ours(flow.cookie));
         let local_output = flows.clone().find_map(tunnel_resubmit);
-        let remote_output = local_output.and_then(|local| flows.clone().find_map(|flow| ramp_to(flow, local)));
+        let remote_output =
+            local_output.and_then(|local| flows.clone().find_map(|flow| ramp_to(flow, local)));
         let log_to_phy = flows
             .clone()
             .find_map(port_output)
@@ -98,7 +99,8 @@ const fn resubmits_to(action: &Action) -> Option<u8> {
 fn tunnel_resubmit(flow: &Flow) -> Option<u8> {
     let from_port = flow.table_id == 0 && flow.priority == 100 && fields(flow) == [OxmField::IN_PORT];
     let actions = actions(flow);
-    let reads_tunnel = actions.iter().any(|a| matches!(a, Action::CopyField { src, .. } if *src == OxmField::TUNNEL_ID));
+    let reads_tunnel =
+        actions.iter().any(|a| matches!(a, Action::CopyField { src, .. } if *src == OxmField::TUNNEL_ID));
     if from_port && reads_tunnel { actions.last().and_then(resubmits_to) } else { None }
 }
 
@@ -147,7 +149,8 @@ pub fn vif_input(flow: &Flow) -> Option<u32> {
     let match_ = flow.match_.canonical();
     let in_port = match_.get(OxmField::IN_PORT).filter(|_| !ours)?;
     // A tunnel's flow reads the tunnel's key, a VIF's loads its own.
-    let loads = actions(flow).iter().any(|a| matches!(a, Action::SetField(oxm) if oxm.field == OxmField::METADATA));
+    let loads =
+        actions(flow).iter().any(|a| matches!(a, Action::SetField(oxm) if oxm.field == OxmField::METADATA));
     if loads { u32::try_from(number(in_port)).ok() } else { None }
 }
 

@@ -148,10 +148,14 @@ impl Stepper<'_> {
     fn pending(&mut self) {
         match self.accept() {
             Ok((subject, restore)) => {
-                self.progress.number = free_number(self.migration.metadata.uid.as_u128(), &self.world.numbers);
+                self.progress.number =
+                    free_number(self.migration.metadata.uid.as_u128(), &self.world.numbers);
                 self.progress.subject = Some(subject);
                 self.progress.restore = Some(restore);
-                let why = Problem::new("Accepted", "the port, both chassis and the port's options were found in order");
+                let why = Problem::new(
+                    "Accepted",
+                    "the port, both chassis and the port's options were found in order",
+                );
                 self.progress.set_condition(ConditionType::Accepted, Truth::True, why, self.now);
                 self.enter(Phase::Pinning);
             }
@@ -183,14 +187,21 @@ impl Stepper<'_> {
         if self.node_has(Role::Target, Step::Activated) {
             self.enter(Phase::Activated);
         } else {
-            self.wait("AwaitingGuest", "both sides are ready; waiting for the guest to announce itself (RARP) on the target".to_owned());
+            self.wait(
+                "AwaitingGuest",
+                "both sides are ready; waiting for the guest to announce itself (RARP) on the target"
+                    .to_owned(),
+            );
         }
     }
 
     fn activated(&mut self) {
         let barrier = self.ensure(format!("{},{}", self.migration.spec.from, self.migration.spec.to));
         if barrier == Barrier::Waiting {
-            self.wait("Binding", "waiting for every chassis to learn that the port is on both (NB_Global:hv_cfg)".to_owned());
+            self.wait(
+                "Binding",
+                "waiting for every chassis to learn that the port is on both (NB_Global:hv_cfg)".to_owned(),
+            );
         } else if self.node_has(Role::Target, Step::Bound) {
             self.note_barrier(barrier);
             self.enter(Phase::Bound);
@@ -219,7 +230,11 @@ impl Stepper<'_> {
         }
         let barrier = self.ensure(self.migration.spec.to.clone());
         if barrier == Barrier::Waiting {
-            self.wait("Releasing", "waiting for every chassis to learn that the port has left the source (NB_Global:hv_cfg)".to_owned());
+            self.wait(
+                "Releasing",
+                "waiting for every chassis to learn that the port has left the source (NB_Global:hv_cfg)"
+                    .to_owned(),
+            );
         } else {
             self.note_barrier(barrier);
             self.enter(Phase::Released);
@@ -261,43 +276,72 @@ impl Stepper<'_> {
             return refuse("Aborted", "aborted before anything was done".to_owned());
         }
         if from == to {
-            return refuse("SameChassis", format!("source and target are both {from}: name another chassis as the target"));
+            return refuse(
+                "SameChassis",
+                format!("source and target are both {from}: name another chassis as the target"),
+            );
         }
         let Some(lsp) = &self.world.port else {
-            return refuse("UnknownPort", format!("the northbound database has no logical switch port {port}: `ovn-nbctl show` lists them"));
+            return refuse(
+                "UnknownPort",
+                format!(
+                    "the northbound database has no logical switch port {port}: `ovn-nbctl show` lists them"
+                ),
+            );
         };
         let Some(binding) = &self.world.binding else {
-            return refuse("NoBinding", format!("the southbound database has no Port_Binding for {port}: is ovn-northd running?"));
+            return refuse(
+                "NoBinding",
+                format!("the southbound database has no Port_Binding for {port}: is ovn-northd running?"),
+            );
         };
         if !lsp.kind.is_empty() {
-            return refuse("NotAVif", format!("{port} is a port of type {}; only a VM's port (type \"\") can migrate", lsp.kind));
+            return refuse(
+                "NotAVif",
+                format!("{port} is a port of type {}; only a VM's port (type \"\") can migrate", lsp.kind),
+            );
         }
         for chassis in [from, to] {
             match self.world.chassis.get(chassis) {
                 None => {
                     return refuse(
                         "UnknownChassis",
-                        format!("the southbound database has no chassis {chassis}: `ovn-sbctl show` lists them; the name is Open_vSwitch external_ids:system-id"),
+                        format!(
+                            "the southbound database has no chassis {chassis}: `ovn-sbctl show` lists them; the name is Open_vSwitch external_ids:system-id"
+                        ),
                     );
                 }
                 Some(encaps) if !encaps.contains("geneve") => {
                     return refuse(
                         "NoGeneve",
-                        format!("chassis {chassis} has no geneve encapsulation; other tunnels carry no option to mark mirrored packets with (external_ids:ovn-encap-type)"),
+                        format!(
+                            "chassis {chassis} has no geneve encapsulation; other tunnels carry no option to mark mirrored packets with (external_ids:ovn-encap-type)"
+                        ),
                     );
                 }
                 Some(_) => {}
             }
         }
         match &binding.chassis {
-            None => return refuse("NotBound", format!("{port} is bound to no chassis: is the guest running on {from}?")),
+            None => {
+                return refuse(
+                    "NotBound",
+                    format!("{port} is bound to no chassis: is the guest running on {from}?"),
+                );
+            }
             Some(chassis) if chassis != from => {
-                return refuse("NotOnSource", format!("{port} is bound to chassis {chassis}, not to {from}: migrate it from there"));
+                return refuse(
+                    "NotOnSource",
+                    format!("{port} is bound to chassis {chassis}, not to {from}: migrate it from there"),
+                );
             }
             Some(_) => {}
         }
         if let Some(rival) = &self.world.rival {
-            return refuse("Busy", format!("{port} is already being moved by migration {rival}: wait for its end or abort it"));
+            return refuse(
+                "Busy",
+                format!("{port} is already being moved by migration {rival}: wait for its end or abort it"),
+            );
         }
         if !self.world.can_bind_twice {
             return refuse("OvnTooOld", "this OVN cannot bind a port to two chassis (Port_Binding.additional_chassis, OVN 22.09 and later): upgrade it".to_owned());
@@ -305,31 +349,53 @@ impl Stepper<'_> {
         if let Some(pin) = lsp.requested_chassis.as_ref().filter(|pin| *pin != from) {
             return refuse(
                 "ConflictingOptions",
-                format!("options:requested-chassis of {port} is {pin}, not {from}: something else (a CNI's live migration?) is moving the port, or left this behind"),
+                format!(
+                    "options:requested-chassis of {port} is {pin}, not {from}: something else (a CNI's live migration?) is moving the port, or left this behind"
+                ),
             );
         }
         if let Some(strategy) = &lsp.activation_strategy {
             return refuse(
                 "ConflictingOptions",
-                format!("options:activation-strategy of {port} is {strategy}: something else (a CNI's live migration?) is moving the port, or left this behind"),
+                format!(
+                    "options:activation-strategy of {port} is {strategy}: something else (a CNI's live migration?) is moving the port, or left this behind"
+                ),
             );
         }
         let Some(mac) = spec.mac.or_else(|| lsp.macs.first().copied()) else {
-            return refuse("NoMac", format!("{port} has no Ethernet address among its addresses: name the guest's (spec.mac)"));
+            return refuse(
+                "NoMac",
+                format!("{port} has no Ethernet address among its addresses: name the guest's (spec.mac)"),
+            );
         };
-        let (Ok(datapath_key), Ok(port_key @ 1..=0x7fff)) = (u32::try_from(binding.datapath_key), u16::try_from(binding.port_key)) else {
-            return refuse("BadKeys", format!("{port} has tunnel keys out of range: datapath {}, port {}", binding.datapath_key, binding.port_key));
+        let (Ok(datapath_key), Ok(port_key @ 1..=0x7fff)) =
+            (u32::try_from(binding.datapath_key), u16::try_from(binding.port_key))
+        else {
+            return refuse(
+                "BadKeys",
+                format!(
+                    "{port} has tunnel keys out of range: datapath {}, port {}",
+                    binding.datapath_key, binding.port_key
+                ),
+            );
         };
-        Ok((Subject { mac, datapath_key, port_key }, Restore { requested_chassis: lsp.requested_chassis.clone() }))
+        Ok((
+            Subject { mac, datapath_key, port_key },
+            Restore { requested_chassis: lsp.requested_chassis.clone() },
+        ))
     }
 
     /// What ends the migration before its time.
     fn failure(&self) -> Option<Problem> {
         let spec = &self.migration.spec;
         if self.world.port.is_none() {
-            return Some(Problem::new("PortGone", format!("logical switch port {} has been deleted", spec.port)));
+            return Some(Problem::new(
+                "PortGone",
+                format!("logical switch port {} has been deleted", spec.port),
+            ));
         }
-        let activated = self.progress.phase.is_past_activation() || self.node_has(Role::Target, Step::Activated);
+        let activated =
+            self.progress.phase.is_past_activation() || self.node_has(Role::Target, Step::Activated);
         if activated {
             return None;
         }
@@ -338,12 +404,18 @@ impl Stepper<'_> {
         }
         for chassis in [&spec.from, &spec.to] {
             if !self.world.chassis.contains_key(chassis) {
-                return Some(Problem::new("ChassisGone", format!("chassis {chassis} has left the southbound database")));
+                return Some(Problem::new(
+                    "ChassisGone",
+                    format!("chassis {chassis} has left the southbound database"),
+                ));
             }
         }
         let bound_to = self.world.binding.as_ref().and_then(|binding| binding.chassis.as_ref());
         if let Some(chassis) = bound_to.filter(|chassis| **chassis != spec.from) {
-            return Some(Problem::new("PortMoved", format!("{} has been bound to chassis {chassis} meanwhile", spec.port)));
+            return Some(Problem::new(
+                "PortMoved",
+                format!("{} has been bound to chassis {chassis} meanwhile", spec.port),
+            ));
         }
         let target = self.migration.target().filter(|target| target.has(Step::Armed))?;
         if target.interface.as_ref().is_none_or(|interface| !interface.link_up) {
@@ -371,11 +443,21 @@ impl Stepper<'_> {
         self.progress.enter(phase, self.now);
         let ended = phase.is_final();
         let why = Problem::new(&phase.to_string(), "");
-        self.progress.set_condition(ConditionType::Progressing, if ended { Truth::False } else { Truth::True }, why, self.now);
+        self.progress.set_condition(
+            ConditionType::Progressing,
+            if ended { Truth::False } else { Truth::True },
+            why,
+            self.now,
+        );
     }
 
     fn wait(&mut self, reason: &str, message: String) {
-        self.progress.set_condition(ConditionType::Progressing, Truth::True, Problem::new(reason, message), self.now);
+        self.progress.set_condition(
+            ConditionType::Progressing,
+            Truth::True,
+            Problem::new(reason, message),
+            self.now,
+        );
     }
 
     fn node(&self, role: Role) -> Option<&NodeStatus> {
@@ -397,7 +479,9 @@ impl Stepper<'_> {
             let chassis = if *role == Role::Source { &spec.from } else { &spec.to };
             match self.node(*role) {
                 None => {
-                    let message = format!("no agent has reported from chassis {chassis}: is `limosa agent` running there, on the same store?");
+                    let message = format!(
+                        "no agent has reported from chassis {chassis}: is `limosa agent` running there, on the same store?"
+                    );
                     return self.wait("NoAgent", message);
                 }
                 Some(NodeStatus { problem: Some(Problem { reason, message }), .. }) => {

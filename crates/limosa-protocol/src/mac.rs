@@ -23,7 +23,8 @@ impl FromStr for MacAddr {
         let mut octets = [0; 6];
         let mut parts = text.split(':');
         for octet in &mut octets {
-            let part = parts.next().filter(|part| part.len() == 2).ok_or_else(error)?;
+            let digits = |part: &&str| part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+            let part = parts.next().filter(digits).ok_or_else(error)?;
             *octet = u8::from_str_radix(part, 16).map_err(|_| error())?;
         }
         let group = octets[0] & 1 == 1;
@@ -70,7 +71,17 @@ mod tests {
         let mac: MacAddr = "02:00:5e:00:01:Ff".parse().unwrap();
         assert_eq!(mac.0, [2, 0, 0x5e, 0, 1, 0xff]);
         assert_eq!(mac.to_string(), "02:00:5e:00:01:ff");
-        for bad in ["", "02:00:00:00:00", "02:00:00:00:00:01:02", "0:0:0:0:0:1", "ff:ff:ff:ff:ff:ff", "xx:00:00:00:00:01", "00:00:00:00:00:00", "router", "+2:00:00:00:00:01"] {
+        for bad in [
+            "",
+            "02:00:00:00:00",
+            "02:00:00:00:00:01:02",
+            "0:0:0:0:0:1",
+            "ff:ff:ff:ff:ff:ff",
+            "xx:00:00:00:00:01",
+            "00:00:00:00:00:00",
+            "router",
+            "+2:00:00:00:00:01",
+        ] {
             assert!(bad.parse::<MacAddr>().is_err(), "{bad:?} was accepted");
         }
     }

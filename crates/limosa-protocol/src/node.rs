@@ -13,7 +13,9 @@ use crate::diff::diff;
 use crate::facts::Facts;
 use crate::flows::{CannotWrite, Writer};
 use crate::layout::VifOutput;
-use crate::object::{ConditionType, InterfaceStatus, Migration, NodeStatus, Phase, Problem, Role, Step, Truth};
+use crate::object::{
+    ConditionType, InterfaceStatus, Migration, NodeStatus, Phase, Problem, Role, Step, Truth,
+};
 use crate::survey::Survey;
 
 /// How long the target takes direct and mirrored packets alike. The new flows
@@ -116,7 +118,8 @@ impl Planner<'_> {
 
     fn target(&mut self) -> Result<Vec<Flow>, CannotWrite> {
         let from = &self.migration.spec.from;
-        let learned = |purpose| self.survey.of_migration(self.writer.number).any(|flow| is_for(flow, purpose));
+        let learned =
+            |purpose| self.survey.of_migration(self.writer.number).any(|flow| is_for(flow, purpose));
         if learned(Purpose::DivertIn) || learned(Purpose::DivertOut) {
             self.status.take(Step::Activated, self.now);
         }
@@ -222,7 +225,10 @@ impl Planner<'_> {
         let chassis = &self.writer.facts.chassis;
         Problem::new(
             "InterfaceDown",
-            format!("the link of {} on chassis {chassis} is down: is the guest's QEMU running there?", interface.name),
+            format!(
+                "the link of {} on chassis {chassis} is down: is the guest's QEMU running there?",
+                interface.name
+            ),
         )
     }
 

@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
+use limosa_protocol::Phase;
 use limosa_protocol::lifecycle::{
     BARRIER_DEADLINE, Binding, Change, LogicalPort, REDIRECT_DEADLINE, World, decide,
 };
 use limosa_protocol::object::{
     Barrier, ConditionType, InterfaceStatus, Migration, NodeStatus, Problem, Role, Spec, Step, Truth, Want,
 };
-use limosa_protocol::Phase;
 use uuid::Uuid;
 
 /// A migration of `vm1` from a to b, and everything around it.
@@ -24,10 +24,14 @@ struct Stage {
 
 impl Stage {
     fn new() -> Self {
-        let spec = Spec { port: "vm1".into(), from: "a".into(), to: "b".into(), mac: None, want: Want::Complete };
+        let spec =
+            Spec { port: "vm1".into(), from: "a".into(), to: "b".into(), mac: None, want: Want::Complete };
         let geneve = || BTreeSet::from(["geneve".to_owned()]);
         let world = World {
-            port: Some(LogicalPort { macs: vec!["02:00:00:00:01:01".parse().unwrap()], ..LogicalPort::default() }),
+            port: Some(LogicalPort {
+                macs: vec!["02:00:00:00:01:01".parse().unwrap()],
+                ..LogicalPort::default()
+            }),
             binding: Some(Binding { chassis: Some("a".into()), datapath_key: 7, port_key: 3 }),
             chassis: BTreeMap::from(["a", "b", "x"].map(|name| (name.to_owned(), geneve()))),
             hv_cfg: 0,

@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 use std::time::Duration;
 
 use crate::Match;
-use crate::action::{Action, canonical_list, write_list};
+use crate::action::{Action, write_list};
 use crate::instruction::Instruction;
 use crate::match_text;
 

@@ -36,9 +36,7 @@ mod oxm;
 mod port;
 mod wire;
 
-pub use action::{
-    Action, Controller2, Ct, CtZone, Learn, LearnDst, LearnSpec, LearnSrc, Nat,
-};
+pub use action::{Action, Controller2, Ct, CtZone, Learn, LearnDst, LearnSpec, LearnSrc, Nat};
 pub use error::{DecodeError, DecodeErrorKind, EncodeError};
 pub use flow::{Flow, FlowKey, FlowStats};
 pub use instruction::Instruction;

@@ -165,18 +165,19 @@ impl Canonical {
             }
             return;
         }
-        match field {
-            OxmField::PACKET_TYPE if (value, mask) == (0, 0xffff_ffff) => {}
-            OxmField::NXM_IN_PORT if mask == 0xffff => {
-                self.put(OxmField::IN_PORT, PortNo::from_u16(value as u16).0.into(), 0xffff_ffff);
-            }
-            OxmField::IP_TOS => self.put(OxmField::IP_DSCP, value >> 2, mask >> 2),
+        if field == OxmField::PACKET_TYPE && (value, mask) == (0, 0xffff_ffff) {
+            // Ethernet, as assumed.
+        } else if field == OxmField::NXM_IN_PORT && mask == 0xffff {
+            let port = PortNo::from_u16(value as u16);
+            self.put(OxmField::IN_PORT, port.0.into(), 0xffff_ffff);
+        } else if field == OxmField::IP_TOS {
+            self.put(OxmField::IP_DSCP, value >> 2, mask >> 2);
+        } else if field == OxmField::VLAN_TCI && matches!(mask >> 13, 0 | 7) {
             // OpenFlow 1.5 has no field for a part of the priority.
-            OxmField::VLAN_TCI if matches!(mask >> 13, 0 | 7) => {
-                self.put(OxmField::VLAN_VID, value & 0x1fff, mask & 0x1fff);
-                self.put(OxmField::VLAN_PCP, value >> 13, mask >> 13);
-            }
-            _ => self.put(field, value, mask),
+            self.put(OxmField::VLAN_VID, value & 0x1fff, mask & 0x1fff);
+            self.put(OxmField::VLAN_PCP, value >> 13, mask >> 13);
+        } else {
+            self.put(field, value, mask);
         }
     }
 
@@ -202,12 +203,15 @@ impl Canonical {
 
 /// The bits that a switch compares, which are not always those that an action can address.
 fn significant(field: OxmField) -> u128 {
-    let bits = match field {
+    let bits = if field == OxmField::VLAN_VID {
         // The bit above the VID says that there is a tag.
-        OxmField::VLAN_VID => 13,
-        OxmField::CT_STATE => 8,
-        OxmField::TUN_FLAGS => 16,
-        _ => field.bits(),
+        13
+    } else if field == OxmField::CT_STATE {
+        8
+    } else if field == OxmField::TUN_FLAGS {
+        16
+    } else {
+        field.bits()
     };
     u128::MAX.checked_shr(128 - u32::from(bits)).unwrap_or(0)
 }

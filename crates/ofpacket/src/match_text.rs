@@ -84,7 +84,7 @@ impl Text {
         self.comma();
         let out = &mut self.out;
         write!(out, "{name}=")?;
-        let (value, mask) = (oxm.to_u128().unwrap_or(0), oxm.mask.as_ref().and(oxm.mask_u128()));
+        let (value, mask) = (oxm.to_u128().unwrap_or(0), oxm.mask.as_ref().and_then(|_| oxm.mask_u128()));
         match (style, mask) {
             (Style::Value, _) => write_value(out, oxm),
             (Style::Hex, None) => write!(out, "{}", CHex(value)),
@@ -146,7 +146,8 @@ impl Text {
                 Some(info) => info.name.to_owned(),
                 None => oxm.field.to_string(),
             };
-            let style = if oxm.field.info().is_some_and(|i| i.kind == Kind::Decimal) { Decimal } else { Value };
+            let style =
+                if oxm.field.info().is_some_and(|i| i.kind == Kind::Decimal) { Decimal } else { Value };
             self.put_oxm(&oxm, &name, style)?;
         }
         Ok(())

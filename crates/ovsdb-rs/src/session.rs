@@ -68,7 +68,7 @@ pub enum State {
     /// No connection; another attempt is under way or will be.
     Connecting { last_error: Option<ConnectionFailure> },
     /// Connected; the first contents are on their way.
-    Loading { remote: Remote },
+    Loading { remote: Remote, last_error: Option<ConnectionFailure> },
     /// The replica follows the server.
     Connected { remote: Remote },
     /// Every handle was dropped.
@@ -163,8 +163,8 @@ impl Session {
 
     fn last_error(&self) -> Option<ConnectionFailure> {
         match &*self.state.borrow() {
-            State::Connecting { last_error } => last_error.clone(),
-            _ => None,
+            State::Connecting { last_error } | State::Loading { last_error, .. } => last_error.clone(),
+            State::Connected { .. } | State::Ended => None,
         }
     }
 

@@ -126,7 +126,11 @@ impl Task {
         let mut framer = Framer::new(self.target.options.max_message);
         let mut buffer = vec![0; READ_SIZE];
         self.machine.connected(Instant::now());
-        self.state.send_replace(State::Loading { remote: remote.clone() });
+        self.state.send_modify(|state| {
+            if let State::Connecting { last_error } = state {
+                *state = State::Loading { remote: remote.clone(), last_error: last_error.take() };
+            }
+        });
         loop {
             let listening = self.machine.outbox().len() < OUTBOX_LIMIT;
             let timeout = self.machine.next_timeout();

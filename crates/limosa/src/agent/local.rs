@@ -33,7 +33,13 @@ impl Local {
                 TableMonitor::new("Open_vSwitch").columns(["external_ids"]),
                 TableMonitor::new("Bridge").columns(["name", "ports"]),
                 TableMonitor::new("Port").columns(["interfaces", "external_ids"]),
-                TableMonitor::new("Interface").columns(["name", "type", "ofport", "link_state", "external_ids"]),
+                TableMonitor::new("Interface").columns([
+                    "name",
+                    "type",
+                    "ofport",
+                    "link_state",
+                    "external_ids",
+                ]),
             ],
         );
         Self { session, socket: socket.display().to_string() }
@@ -45,9 +51,8 @@ impl Local {
 
     /// `external_ids:system-id`, as soon as the database has one.
     pub(super) async fn system_id(&self) -> anyhow::Result<String> {
-        let read = |replica: &Replica| {
-            Some(global(replica)?.map_get("external_ids", "system-id")?.to_owned())
-        };
+        let read =
+            |replica: &Replica| Some(global(replica)?.map_get("external_ids", "system-id")?.to_owned());
         if let Err(error) = self.session.ready(SAY_AFTER).await {
             tracing::error!(%error, "waiting for the local database, to learn this chassis' name; --chassis names it");
         }
@@ -70,7 +75,10 @@ impl Local {
             ));
         }
         let missing = |what: &str| {
-            Problem::new("NoBridge", format!("chassis {chassis}: the local Open_vSwitch database has no {what}"))
+            Problem::new(
+                "NoBridge",
+                format!("chassis {chassis}: the local Open_vSwitch database has no {what}"),
+            )
         };
         let global = global(&replica).ok_or_else(|| missing("row in Open_vSwitch: run `ovs-vsctl init`"))?;
         let name = own_id(global, "ovn-bridge", chassis).unwrap_or(DEFAULT_BRIDGE);

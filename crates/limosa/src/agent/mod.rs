@@ -165,7 +165,12 @@ impl Agent {
         Ok(Some((facts, survey)))
     }
 
-    async fn mend(&mut self, snapshot: &Snapshot, facts: &Facts, survey: &Survey) -> Result<Option<Instant>, Problem> {
+    async fn mend(
+        &mut self,
+        snapshot: &Snapshot,
+        facts: &Facts,
+        survey: &Survey,
+    ) -> Result<Option<Instant>, Problem> {
         let now = to_microseconds(Timestamp::now());
         let (mut wanted, mut wake_at) = (Vec::new(), None::<Timestamp>);
         let mut plans = Vec::new();

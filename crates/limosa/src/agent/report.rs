@@ -63,7 +63,8 @@ impl Reports {
 
     /// Forgets what the store no longer has.
     pub(super) fn retain(&mut self, snapshot: &Snapshot) {
-        self.own.retain(|key, _| snapshot.migrations.get(&key.name).is_some_and(|m| m.metadata.uid == key.uid));
+        self.own
+            .retain(|key, _| snapshot.migrations.get(&key.name).is_some_and(|m| m.metadata.uid == key.uid));
     }
 
     fn know(&mut self, migration: &Migration, status: NodeStatus) {
@@ -84,7 +85,9 @@ fn log(migration: &Migration, chassis: &str, old: Option<&NodeStatus>, new: &Nod
     for step in new.steps.keys().filter(|step| !taken(step)) {
         tracing::info!(migration = name, chassis, role = ?new.role, ?step);
     }
-    if let Some(problem) = new.problem.as_ref().filter(|p| old.and_then(|old| old.problem.as_ref()) != Some(p)) {
+    if let Some(problem) =
+        new.problem.as_ref().filter(|p| old.and_then(|old| old.problem.as_ref()) != Some(p))
+    {
         tracing::warn!(migration = name, chassis, reason = problem.reason, "{}", problem.message);
     }
 }

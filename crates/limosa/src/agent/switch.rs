@@ -44,7 +44,10 @@ impl Switch {
         let unreachable = |error: openflow_rs::Error| {
             Problem::new(
                 "SwitchUnreachable",
-                format!("no OpenFlow 1.5 connection to {}: {error}: is ovs-vswitchd running, and is --ovs-rundir its run directory?", socket.display()),
+                format!(
+                    "no OpenFlow 1.5 connection to {}: {error}: is ovs-vswitchd running, and is --ovs-rundir its run directory?",
+                    socket.display()
+                ),
             )
         };
         let config = Config { controller_id: CONTROLLER_ID, ..Config::default() };
@@ -119,7 +122,8 @@ impl Switch {
                     None => error.to_string(),
                 };
                 let refused: Vec<String> = errors.iter().map(refused).collect();
-                let message = format!("{} refused flows, and none was changed: {}", self.socket, refused.join("; "));
+                let message =
+                    format!("{} refused flows, and none was changed: {}", self.socket, refused.join("; "));
                 Err(Problem::new("FlowsRefused", message))
             }
             // Done or not, the flow monitor will show it.
@@ -128,6 +132,9 @@ impl Switch {
     }
 
     fn lost(&self, error: &str) -> Problem {
-        Problem::new("SwitchUnreachable", format!("{} does not answer: {error}: is ovs-vswitchd running?", self.socket))
+        Problem::new(
+            "SwitchUnreachable",
+            format!("{} does not answer: {error}: is ovs-vswitchd running?", self.socket),
+        )
     }
 }

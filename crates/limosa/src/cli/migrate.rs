@@ -95,9 +95,15 @@ pub(super) async fn wait(args: WaitArgs) -> anyhow::Result<ExitCode> {
 pub(super) async fn abort(args: AbortArgs) -> anyhow::Result<ExitCode> {
     let store = Directory::open(&args.store.store).await?;
     let migration = store.watch().borrow().migrations.get(&args.name).cloned();
-    let migration = migration.with_context(|| format!("there is no migration {}: `limosa status` lists them", args.name))?;
+    let migration = migration
+        .with_context(|| format!("there is no migration {}: `limosa status` lists them", args.name))?;
     if migration.phase().is_past_activation() {
-        bail!("{} has come to phase {}: the guest runs on {}, there is no way back", args.name, migration.phase(), migration.spec.to);
+        bail!(
+            "{} has come to phase {}: the guest runs on {}, there is no way back",
+            args.name,
+            migration.phase(),
+            migration.spec.to
+        );
     }
     store.set_want(&Key::of(&migration), Want::Abort).await?;
     Ok(ExitCode::SUCCESS)
@@ -113,7 +119,8 @@ async fn wait_for(
     let mut watch = store.watch();
     if !watch.borrow().migrations.contains_key(name) {
         // An object just created may not have been noticed yet.
-        let appeared = tokio::time::timeout(Duration::from_secs(1), watch.wait_for(|s| s.migrations.contains_key(name)));
+        let appeared =
+            tokio::time::timeout(Duration::from_secs(1), watch.wait_for(|s| s.migrations.contains_key(name)));
         if appeared.await.is_err() {
             bail!("there is no migration {name}: `limosa status` lists them");
         }
@@ -136,7 +143,10 @@ async fn wait_for(
     }
     let condition = if timed_out { ConditionType::Progressing } else { ConditionType::Succeeded };
     let why = migration.status.progress.condition(condition);
-    let why = why.map_or_else(|| "no controller has looked at it: is `limosa controller` running on the same store?".to_owned(), |why| why.message.clone());
+    let why = why.map_or_else(
+        || "no controller has looked at it: is `limosa controller` running on the same store?".to_owned(),
+        |why| why.message.clone(),
+    );
     let how = if timed_out { "is still in phase" } else { "ended in phase" };
     eprintln!("limosa: {name} {how} {}: {why}", migration.phase());
     Ok(ExitCode::FAILURE)

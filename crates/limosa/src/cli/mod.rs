@@ -119,7 +119,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Verb::Controller(args) => {
-            controller::run(controller::Options { nb: args.nb, sb: args.sb, store: args.store.store }).await?;
+            controller::run(controller::Options { nb: args.nb, sb: args.sb, store: args.store.store })
+                .await?;
             Ok(ExitCode::SUCCESS)
         }
         Verb::Migrate(args) => migrate::migrate(args).await,

@@ -63,7 +63,8 @@ fn table(migrations: &[&Migration], now: Timestamp) -> String {
     rows.extend(migrations.iter().map(|m| {
         let spec = &m.spec;
         let age = age(now.duration_since(m.metadata.creation_timestamp));
-        [&m.metadata.name, &spec.port, &spec.from, &spec.to, &m.phase().to_string(), &age, &message(m)].map(Clone::clone)
+        [&m.metadata.name, &spec.port, &spec.from, &spec.to, &m.phase().to_string(), &age, &message(m)]
+            .map(Clone::clone)
     }));
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..7).map(width).collect();
@@ -89,7 +90,8 @@ fn story(migration: &Migration) -> String {
     if !message.is_empty() {
         let _ = writeln!(text, "  {message}");
     }
-    let progress = migration.status.progress.steps.iter().map(|(phase, at)| (*at, phase.to_string(), "controller"));
+    let progress =
+        migration.status.progress.steps.iter().map(|(phase, at)| (*at, phase.to_string(), "controller"));
     let nodes = migration.status.nodes.iter().flat_map(|(chassis, node)| {
         node.steps.iter().map(move |(step, at)| (*at, format!("{step:?}"), chassis.as_str()))
     });

@@ -85,16 +85,24 @@ impl Databases {
         let as_seen = Row::new().with("options", options);
         let transaction = Transaction::new().wait(LSP, named(), ["options"], [as_seen], Until::Equal);
         let transaction = match value {
-            Some(chassis) => transaction
-                .comment(format!("limosa: bind {port} to {chassis}"))
-                .set_keys(LSP, named(), "options", [(REQUESTED_CHASSIS, chassis)]),
-            None => transaction
-                .comment(format!("limosa: no pin on {port} any more"))
-                .delete_keys(LSP, named(), "options", [REQUESTED_CHASSIS]),
+            Some(chassis) => transaction.comment(format!("limosa: bind {port} to {chassis}")).set_keys(
+                LSP,
+                named(),
+                "options",
+                [(REQUESTED_CHASSIS, chassis)],
+            ),
+            None => transaction.comment(format!("limosa: no pin on {port} any more")).delete_keys(
+                LSP,
+                named(),
+                "options",
+                [REQUESTED_CHASSIS],
+            ),
         };
-        let transaction = transaction
-            .mutate("NB_Global", [], [("nb_cfg", Mutator::Add, 1)])
-            .select("NB_Global", [], ["nb_cfg"]);
+        let transaction = transaction.mutate("NB_Global", [], [("nb_cfg", Mutator::Add, 1)]).select(
+            "NB_Global",
+            [],
+            ["nb_cfg"],
+        );
         let results = self.nb.transact(transaction).await?;
         let nb_cfg = results.last().and_then(|select| select.rows.first()).and_then(|row| row.int("nb_cfg"));
         nb_cfg.context("the northbound database has no row in NB_Global: run `ovn-nbctl init`")

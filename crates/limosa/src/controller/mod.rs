@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use jiff::Timestamp;
-use limosa_protocol::lifecycle::{Change, Decision, World, decide};
 use limosa_protocol::Phase;
+use limosa_protocol::lifecycle::{Change, Decision, World, decide};
 use limosa_protocol::object::{Barrier, ConditionType, Migration, Progress, to_microseconds};
 use ovsdb_rs::Remotes;
 use tokio::sync::watch;
@@ -128,7 +128,11 @@ impl Controller {
     }
 
     /// Takes one migration as far as it goes without anything else changing.
-    async fn advance(&mut self, migrations: &[Migration], i: usize) -> anyhow::Result<(Progress, Option<Duration>)> {
+    async fn advance(
+        &mut self,
+        migrations: &[Migration],
+        i: usize,
+    ) -> anyhow::Result<(Progress, Option<Duration>)> {
         let mut migration = migrations[i].clone();
         // A step or a change each turn; more than that is someone else
         // changing the same option all the time.
@@ -196,10 +200,15 @@ impl Controller {
 /// One line for each step, and one for each new reason to wait.
 fn log(migration: &Migration, progress: &Progress) {
     let name = &migration.metadata.name;
-    let condition = |progress: &Progress, kind| progress.condition(kind).map(|c| c.message.clone()).unwrap_or_default();
+    let condition =
+        |progress: &Progress, kind| progress.condition(kind).map(|c| c.message.clone()).unwrap_or_default();
     if progress.phase != migration.phase() {
         let spec = &migration.spec;
-        let why = if progress.phase.is_final() { condition(progress, ConditionType::Succeeded) } else { String::new() };
+        let why = if progress.phase.is_final() {
+            condition(progress, ConditionType::Succeeded)
+        } else {
+            String::new()
+        };
         tracing::info!(migration = name, port = spec.port, from = spec.from, to = spec.to, phase = %progress.phase, why);
         return;
     }

@@ -40,8 +40,10 @@ impl Directory {
         let path = path.to_owned();
         let (path, inotify) = blocking(move || {
             fs::create_dir_all(&path).map_err(io_error("create", &path))?;
-            let inotify = Inotify::init().map_err(io_error("watch (see fs.inotify.max_user_instances)", &path))?;
-            let mask = WatchMask::MOVED_TO | WatchMask::MOVED_FROM | WatchMask::CLOSE_WRITE | WatchMask::DELETE;
+            let inotify =
+                Inotify::init().map_err(io_error("watch (see fs.inotify.max_user_instances)", &path))?;
+            let mask =
+                WatchMask::MOVED_TO | WatchMask::MOVED_FROM | WatchMask::CLOSE_WRITE | WatchMask::DELETE;
             inotify
                 .watches()
                 .add(&path, mask | WatchMask::ONLYDIR)
@@ -127,7 +129,11 @@ impl Store for Directory {
     }
 }
 
-async fn follow(path: PathBuf, mut events: inotify::EventStream<Vec<u8>>, sender: watch::Sender<Arc<Snapshot>>) {
+async fn follow(
+    path: PathBuf,
+    mut events: inotify::EventStream<Vec<u8>>,
+    sender: watch::Sender<Arc<Snapshot>>,
+) {
     while let Some(event) = events.next().await {
         let own = |name: &std::ffi::OsString| name.as_bytes().starts_with(b".");
         if matches!(&event, Ok(event) if event.name.as_ref().is_some_and(own)) {
@@ -175,10 +181,14 @@ fn read(file: &Path) -> Result<Migration, StoreError> {
     if text.len() as u64 > MAX_OBJECT_BYTES {
         return Err(unreadable(format!("larger than {MAX_OBJECT_BYTES} bytes; no migration is that large")));
     }
-    let migration: Migration = serde_json::from_str(&text).map_err(|e| unreadable(format!("not a migration: {e}")))?;
+    let migration: Migration =
+        serde_json::from_str(&text).map_err(|e| unreadable(format!("not a migration: {e}")))?;
     let named = file.file_stem().is_some_and(|stem| stem == migration.metadata.name.as_str());
     if !named {
-        return Err(unreadable(format!("metadata.name is {:?}; it has to be the file's name", migration.metadata.name)));
+        return Err(unreadable(format!(
+            "metadata.name is {:?}; it has to be the file's name",
+            migration.metadata.name
+        )));
     }
     Ok(migration)
 }
@@ -206,7 +216,11 @@ fn object_file(directory: &Path, name: &str) -> Result<PathBuf, StoreError> {
         && name.chars().all(inner)
         && !name.starts_with('-')
         && !name.ends_with('-');
-    if is_label { Ok(directory.join(name).with_extension("json")) } else { Err(StoreError::BadName(name.to_owned())) }
+    if is_label {
+        Ok(directory.join(name).with_extension("json"))
+    } else {
+        Err(StoreError::BadName(name.to_owned()))
+    }
 }
 
 fn files(directory: &Path) -> Result<Vec<PathBuf>, StoreError> {
@@ -247,7 +261,8 @@ mod tests {
     use super::*;
 
     fn migration(name: &str) -> Migration {
-        let spec = Spec { port: "vm1".into(), from: "a".into(), to: "b".into(), mac: None, want: Want::Complete };
+        let spec =
+            Spec { port: "vm1".into(), from: "a".into(), to: "b".into(), mac: None, want: Want::Complete };
         Migration::new(name.to_owned(), Uuid::new_v4(), spec, Timestamp::UNIX_EPOCH)
     }
 
@@ -275,11 +290,13 @@ mod tests {
             })
         };
         let (one, two) = (Arc::new(one), Arc::new(two));
-        let writers = (0..20).map(|i| report(Arc::clone(if i % 2 == 0 { &one } else { &two }), format!("ch{i}")));
+        let writers =
+            (0..20).map(|i| report(Arc::clone(if i % 2 == 0 { &one } else { &two }), format!("ch{i}")));
         for writer in writers.collect::<Vec<_>>() {
             writer.await.unwrap();
         }
-        let all = |snapshot: &Snapshot| snapshot.migrations.get("m1").is_some_and(|m| m.status.nodes.len() == 20);
+        let all =
+            |snapshot: &Snapshot| snapshot.migrations.get("m1").is_some_and(|m| m.status.nodes.len() == 20);
         until(&mut one.watch(), all).await;
         until(&mut two.watch(), all).await;
         let hidden: Vec<_> = files(&one.path).unwrap().into_iter().filter(|f| is_temporary(f)).collect();

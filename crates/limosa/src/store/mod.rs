@@ -56,7 +56,9 @@ pub(crate) enum StoreError {
     Exists(String),
     #[error("there is no migration {0} (any more): `limosa status` lists them")]
     NotFound(String),
-    #[error("{0:?} cannot be a migration's name: use 1 to 63 lower-case letters, digits and hyphens, with a letter or digit at both ends")]
+    #[error(
+        "{0:?} cannot be a migration's name: use 1 to 63 lower-case letters, digits and hyphens, with a letter or digit at both ends"
+    )]
     BadName(String),
     #[error("cannot {doing} {}: {source}; nothing was changed", path.display())]
     Io { doing: &'static str, path: PathBuf, source: std::io::Error },

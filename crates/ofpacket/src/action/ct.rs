@@ -88,9 +88,7 @@ impl Ct {
 
     pub(super) fn canonical(self) -> Self {
         let zone = match self.zone {
-            CtZone::Field { field, ofs, n_bits } => {
-                CtZone::Field { field: field.preferred(), ofs, n_bits }
-            }
+            CtZone::Field { field, ofs, n_bits } => CtZone::Field { field: field.preferred(), ofs, n_bits },
             immediate => immediate,
         };
         Self { zone, actions: canonical_list(&self.actions), ..self }

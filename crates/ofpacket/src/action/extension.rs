@@ -88,9 +88,7 @@ pub(super) fn decode(r: &mut Reader<'_>, depth: usize) -> Result<Option<Action>>
         LEARN | LEARN2 => Action::Learn(Learn::decode(r, subtype == LEARN2)?),
         EXIT => Action::Exit,
         FIN_TIMEOUT => Action::FinTimeout { idle_timeout: r.u16()?, hard_timeout: r.u16()? },
-        CONTROLLER => {
-            Action::ControllerV1 { max_len: r.u16()?, controller_id: r.u16()?, reason: r.u8()? }
-        }
+        CONTROLLER => Action::ControllerV1 { max_len: r.u16()?, controller_id: r.u16()?, reason: r.u8()? },
         CONTROLLER2 => Action::Controller(Controller2::decode(r)?),
         DEC_TTL_CNT_IDS => {
             let n = r.u16()?;
@@ -150,10 +148,10 @@ fn encode_arguments(action: &Action, w: &mut Writer<'_>) -> u16 {
         Action::Resubmit { port, table, ct } => {
             w.port16(*port);
             match (table, ct) {
-                (None, false) => return RESUBMIT,
+                (None, false) => RESUBMIT,
                 (_, ct) => {
                     w.u8(table.unwrap_or(TABLE_ALL));
-                    return if *ct { RESUBMIT_TABLE_CT } else { RESUBMIT_TABLE };
+                    if *ct { RESUBMIT_TABLE_CT } else { RESUBMIT_TABLE }
                 }
             }
         }

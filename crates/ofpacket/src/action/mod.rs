@@ -103,7 +103,7 @@ pub enum Action {
     /// Add a flow, or refresh it.
     Learn(Learn),
     /// Do this to a copy of the packet.
-    Clone(Vec<Action>),
+    Clone(Vec<Self>),
     /// Send a packet-in, in Open vSwitch's extensible form.
     Controller(Controller2),
     /// Send a packet-in, in Open vSwitch's older form.
@@ -305,7 +305,11 @@ fn decode_typed(kind: u16, mut r: Reader<'_>, depth: usize) -> Result<Option<Act
         return Err(r.error(DecodeErrorKind::TooDeep));
     }
     r.skip(4)?;
-    if kind == extension::EXPERIMENTER { extension::decode(&mut r, depth) } else { standard::decode(kind, &mut r) }
+    if kind == extension::EXPERIMENTER {
+        extension::decode(&mut r, depth)
+    } else {
+        standard::decode(kind, &mut r)
+    }
 }
 
 /// The promise of [`Action`]: padding that is not zero, a property given twice, or any other liberty that a

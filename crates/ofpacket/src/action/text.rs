@@ -205,8 +205,7 @@ impl Display for Learn {
         if self.priority != crate::flow::DEFAULT_PRIORITY {
             write!(f, ",priority={}", self.priority)?;
         }
-        for (flag, name) in
-            [(Self::SEND_FLOW_REM, "send_flow_rem"), (Self::DELETE_LEARNED, "delete_learned")]
+        for (flag, name) in [(Self::SEND_FLOW_REM, "send_flow_rem"), (Self::DELETE_LEARNED, "delete_learned")]
         {
             if self.flags & flag != 0 {
                 write!(f, ",{name}")?;

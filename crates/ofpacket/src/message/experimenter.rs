@@ -53,11 +53,11 @@ pub struct TlvTable {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TlvMap {
     /// The option's class.
-    pub option_class: u16,
+    pub class: u16,
     /// The option's type.
-    pub option_type: u8,
+    pub kind: u8,
     /// Bytes of its value, a multiple of 4.
-    pub option_len: u8,
+    pub len: u8,
     /// The `n` of `tun_metadata<n>`.
     pub index: u16,
 }
@@ -117,15 +117,15 @@ impl TlvTable {
     fn decode(r: &mut Reader<'_>) -> Result<Self> {
         let (max_option_space, max_fields) = (r.u32()?, r.u16()?);
         r.skip(10)?;
-        if r.len() % 8 != 0 {
+        if !r.len().is_multiple_of(8) {
             return Err(r.error(DecodeErrorKind::BadLength(r.len())));
         }
         let mut maps = Vec::new();
         while !r.is_empty() {
             maps.push(TlvMap {
-                option_class: r.u16()?,
-                option_type: r.u8()?,
-                option_len: r.u8()?,
+                class: r.u16()?,
+                kind: r.u8()?,
+                len: r.u8()?,
                 index: r.u16()?,
             });
             r.skip(2)?;
@@ -138,9 +138,9 @@ impl TlvTable {
         w.u16(self.max_fields);
         w.zeros(10);
         for map in &self.maps {
-            w.u16(map.option_class);
-            w.u8(map.option_type);
-            w.u8(map.option_len);
+            w.u16(map.class);
+            w.u8(map.kind);
+            w.u8(map.len);
             w.u16(map.index);
             w.zeros(2);
         }

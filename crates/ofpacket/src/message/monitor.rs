@@ -60,12 +60,12 @@ impl FlowMonitorRequest {
     pub const ONLY_OWN: u16 = 64;
 
     /// Everything about all flows of all tables.
-    pub fn all(monitor_id: u32) -> Self {
-        Self::table(monitor_id, TABLE_ALL)
+    pub fn everything(monitor_id: u32) -> Self {
+        Self::in_table(monitor_id, TABLE_ALL)
     }
 
     /// Everything about all flows of one table.
-    pub fn table(monitor_id: u32, table_id: u8) -> Self {
+    pub fn in_table(monitor_id: u32, table_id: u8) -> Self {
         Self {
             monitor_id,
             out_port: PortNo::ANY,

@@ -241,7 +241,8 @@ pub(super) fn decode_text(r: &mut Reader<'_>, len: usize) -> Result<String> {
 
 /// A text in a field of fixed length, cut to leave room for a zero.
 pub(super) fn encode_text(text: &str, len: usize, w: &mut Writer<'_>) {
-    let bytes = &text.as_bytes()[..text.floor_char_boundary(len - 1)];
+    let end = (0..len).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
+    let bytes = &text.as_bytes()[..end.min(text.len())];
     w.slice(bytes);
     w.zeros(len - bytes.len());
 }

@@ -132,7 +132,7 @@ impl OxmField {
     }
 
     /// Bytes of a value, as the header said it or as the table has it.
-    pub const fn len(self) -> u8 {
+    pub const fn width(self) -> u8 {
         self.len
     }
 
@@ -142,7 +142,7 @@ impl OxmField {
 
     /// Bits that count in a value.
     pub fn bits(self) -> u16 {
-        self.info().map_or(u16::from(self.len) * 8, |info| info.bits)
+        self.info().map_or_else(|| u16::from(self.len) * 8, |info| info.bits)
     }
 
     /// What is known about the field, if it is one of Open vSwitch's.
@@ -180,15 +180,6 @@ impl OxmField {
             }
             Class::NX | Class::ONF => table::twin(self).unwrap_or(self),
             _ => self,
-        }
-    }
-
-    /// The index of a register; `None` for other fields.
-    pub(crate) fn reg_index(self) -> Option<u8> {
-        match (self.class, self.number) {
-            (Class::NXM_1, n @ 0..16) => Some(n),
-            (Class::NX, n @ 17..33) => Some(n - 17 + 16),
-            _ => None,
         }
     }
 

@@ -61,14 +61,14 @@ impl Oxm {
 
     pub(crate) fn decode(r: &mut Reader<'_>) -> Result<Self> {
         let (field, has_mask) = OxmField::decode_header(r)?;
-        let len = usize::from(field.len());
+        let len = usize::from(field.width());
         if !has_mask {
             return Ok(Self { field, value: r.bytes(len)?, mask: None });
         }
         if len % 2 != 0 {
             return Err(r.error(DecodeErrorKind::BadLength(len)));
         }
-        let field = field.with_len(field.len() / 2);
+        let field = field.with_len(field.width() / 2);
         Ok(Self { field, value: r.bytes(len / 2)?, mask: Some(r.bytes(len / 2)?) })
     }
 

@@ -31,7 +31,7 @@ impl Value {
     pub(super) fn fit(self, field: OxmField) -> Bytes {
         let len = match (field.tun_metadata_index(), field.info()) {
             (None, Some(info)) => usize::from(info.bytes),
-            (None, None) if field.len() > 0 => usize::from(field.len()),
+            (None, None) if field.width() > 0 => usize::from(field.width()),
             _ => self.len,
         };
         match len.checked_sub(16) {

@@ -213,6 +213,22 @@ fn conditions_that_are_refused_lead_back_to_the_last_accepted_one() {
 }
 
 #[test]
+fn a_table_that_the_next_server_lacks_is_gone_once_that_is_known() {
+    let mut bench = Bench::new();
+    bench.load();
+    bench.reconnect();
+    let request = bench.sent_one("get_schema");
+    bench.answer(&request, &json!({ "name": "D", "tables": {} }));
+    assert!(bench.machine.replica.has_table("T"), "the old replica stays until there is a new one");
+    let request = bench.sent_one("monitor_cond_since");
+    bench.answer(&request, &json!([false, Uuid::nil(), {}]));
+    assert!(!bench.machine.replica.has_table("T"));
+    assert!(bench.machine.missing().tables.contains("T"));
+    bench.set_condition(Vec::new());
+    assert!(bench.sent().is_empty());
+}
+
+#[test]
 fn no_clause_is_every_row_and_no_possible_clause_is_none() {
     for (condition, expected) in [
         (vec![], json!([true])),

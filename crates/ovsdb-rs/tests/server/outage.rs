@@ -132,13 +132,11 @@ async fn a_session_ends_with_its_last_handle() {
 async fn a_database_that_is_not_served_is_named() {
     let server = Server::start(NB_SCHEMA);
     let session = Session::open_with(server.remote().parse().unwrap(), "OVN_Sideways", Vec::new(), quick());
-    let mut error = session.ready(Duration::from_millis(500)).await.unwrap_err();
-    for _ in 0..20 {
-        if error.label() != "still_waiting" {
-            break;
-        }
-        error = session.ready(Duration::from_millis(500)).await.unwrap_err();
-    }
+    let mut state = session.subscribe_state();
+    let failed = state.wait_for(|state| matches!(state, State::Connecting { last_error: Some(_) }));
+    timeout(DEADLINE, failed).await.unwrap().unwrap();
+    // Also while the next attempt is under way.
+    let error = session.ready(Duration::from_millis(100)).await.unwrap_err();
     assert_eq!(error.label(), "refused");
     let text = error.to_string();
     assert!(text.contains("OVN_Sideways") && text.contains(&server.remote()), "{text}");

@@ -1,0 +1,159 @@
+//! The flows of each role and step, as `ovs-ofctl dump-flows` shows them, and
+//! how a chassis comes from one step to the next.
+
+mod bridge;
+
+use bridge::{A, B, Bridge, X, armed_objects, migration};
+use limosa_protocol::object::{ConditionType, Problem, Truth};
+use limosa_protocol::{Phase, Step};
+
+#[test]
+fn source() {
+    let mut a = Bridge::of(&A);
+    let mut migration = migration(Phase::Arming);
+    a.plan_until_settled(&mut migration);
+    assert_eq!(a.dump(), "", "nothing is mirrored before the target's gate stands");
+    migration.status.nodes.insert("b".into(), armed_objects());
+    a.plan_until_settled(&mut migration);
+    insta::assert_snapshot!("source_armed", a.dump());
+    assert!(a.status(&migration).has(Step::Armed));
+    a.take_on(&mut migration, "b", &[Step::Activated, Step::Opened]);
+    a.plan_until_settled(&mut migration);
+    insta::assert_snapshot!("source_after_the_switch", a.dump());
+    assert!(a.status(&migration).has(Step::Redirected));
+}
+
+#[test]
+fn target() {
+    let mut b = Bridge::of(&B);
+    let mut migration = migration(Phase::Arming);
+    b.plan_until_settled(&mut migration);
+    insta::assert_snapshot!("target_armed", b.dump());
+    assert!(b.status(&migration).has(Step::Armed));
+
+    b.guest_announces_itself();
+    b.plan_until_settled(&mut migration);
+    insta::assert_snapshot!("target_activated", b.dump());
+    assert!(b.status(&migration).has(Step::Activated));
+
+    migration.status.progress.phase = Phase::Bound;
+    b.plan_until_settled(&mut migration);
+    assert!(!b.status(&migration).has(Step::Opened), "OVN has no flows for the port here yet");
+    b.ovn_binds();
+    b.plan_until_settled(&mut migration);
+    assert!(b.status(&migration).has(Step::Opened));
+    insta::assert_snapshot!("target_overlap", b.dump());
+    assert!(!b.status(&migration).has(Step::Switched));
+    b.time_passes();
+    b.plan_until_settled(&mut migration);
+    insta::assert_snapshot!("target_switched", b.dump());
+    assert!(b.status(&migration).has(Step::Switched));
+
+    migration.status.progress.phase = Phase::Released;
+    b.plan_until_settled(&mut migration);
+    assert_eq!(b.dump(), "");
+    assert!(b.status(&migration).has(Step::Cleaned));
+}
+
+#[test]
+fn bystander() {
+    let mut x = Bridge::of(&X);
+    let mut migration = migration(Phase::Arming);
+    x.plan_until_settled(&mut migration);
+    insta::assert_snapshot!("bystander", x.dump());
+    x.take_on(&mut migration, "b", &[Step::Opened]);
+    x.plan_until_settled(&mut migration);
+    insta::assert_snapshot!("bystander_after_the_switch", x.dump());
+    assert!(x.status(&migration).has(Step::Redirected));
+}
+
+#[test]
+fn the_announcement_learns_exactly_what_the_agent_would_write() {
+    let mut b = Bridge::of(&B);
+    let mut migration = migration(Phase::Armed);
+    b.plan_until_settled(&mut migration);
+    b.guest_announces_itself();
+    let before = b.ours();
+    b.plan_until_settled(&mut migration);
+    let kept = before.iter().filter(|flow| b.ours().contains(flow)).count();
+    assert_eq!(kept, 5, "take, both diversions, the direct gate and the guard stay as they are");
+}
+
+#[test]
+fn a_chassis_that_never_catches_up_keeps_the_mirrored_packets() {
+    let mut b = Bridge::of(&B);
+    let mut migration = migration(Phase::Armed);
+    b.plan_until_settled(&mut migration);
+    b.guest_announces_itself();
+    b.ovn_binds();
+    let why = Problem::new("DeadlinePassed", "");
+    migration.status.progress.set_condition(ConditionType::CaughtUp, Truth::False, why, b.now());
+    migration.status.progress.phase = Phase::Bound;
+    b.plan_until_settled(&mut migration);
+    b.time_passes();
+    b.plan_until_settled(&mut migration);
+    assert!(b.status(&migration).has(Step::Switched));
+    insta::assert_snapshot!("target_takes_both_to_the_end", b.dump());
+}
+
+#[test]
+fn wiped_flows_come_back_and_the_gate_stays_open() {
+    let mut b = Bridge::of(&B);
+    let mut migration = migration(Phase::Activated);
+    b.plan_until_settled(&mut migration);
+    b.guest_announces_itself();
+    b.plan_until_settled(&mut migration);
+    let before = b.dump();
+    b.wipe();
+    b.plan_until_settled(&mut migration);
+    assert_eq!(b.dump(), before);
+}
+
+#[test]
+fn a_replugged_interface_is_followed() {
+    let mut b = Bridge::of(&B);
+    let mut migration = migration(Phase::Armed);
+    b.plan_until_settled(&mut migration);
+    b.replug(9);
+    b.plan_until_settled(&mut migration);
+    assert!(b.dump().contains("in_port=9") && !b.dump().contains("in_port=4"), "{}", b.dump());
+}
+
+#[test]
+fn what_is_missing_is_named_and_changes_nothing() {
+    type Spoil = fn(&mut Bridge);
+    let cases: [(&str, &str, Spoil); 6] = [
+        ("InterfaceMissing", "iface-id=vm1", |b| b.unplug()),
+        ("InterfaceDown", "tap0", |b| b.link_down()),
+        ("NoTunnel", "ovn-chassis-id=a@", |b| b.facts.tunnels.clear()),
+        ("TunnelWithoutOption", "vxlan", |b| b.facts.tunnels.get_mut("a").unwrap().kind = "vxlan".into()),
+        ("NoGeneveOption", "dump-tlv-map", |b| b.facts.geneve_index = None),
+        ("MissingTable", "LOG_TO_PHY", |b| b.hide_log_to_phy()),
+    ];
+    for (reason, hint, spoil) in cases {
+        let mut b = Bridge::of(&B);
+        spoil(&mut b);
+        let mut migration = migration(Phase::Arming);
+        b.plan_until_settled(&mut migration);
+        let status = b.status(&migration);
+        let problem = status.problem.as_ref().unwrap_or_else(|| panic!("no problem; expected {reason}"));
+        assert_eq!(problem.reason, reason);
+        assert!(problem.message.contains(hint), "{}", problem.message);
+        assert!(!status.has(Step::Armed), "{reason}");
+        if reason != "InterfaceDown" {
+            assert_eq!(b.dump(), "", "{reason}");
+        }
+    }
+}
+
+#[test]
+fn foreign_flows_are_not_touched() {
+    let mut b = Bridge::of(&B);
+    let before = b.foreign();
+    let mut migration = migration(Phase::Arming);
+    b.plan_until_settled(&mut migration);
+    migration.status.progress.phase = Phase::RollingBack;
+    b.plan_until_settled(&mut migration);
+    assert_eq!(b.dump(), "");
+    assert_eq!(b.foreign(), before);
+}

@@ -1,0 +1,216 @@
+//! The demo: a guest goes from chassis to chassis and back under constant
+//! probing, and every packet is accounted for.
+
+mod limosa;
+mod report;
+mod way;
+
+use std::fmt::Display;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
+
+pub use limosa::{COOKIE_MAGIC, Limosa, Object, Step, flows_of_ours};
+pub use report::{Migration, Report, Versions};
+use way::Way;
+
+use crate::analysis::{Observed, analyse};
+use crate::clock::MS;
+use crate::daemon::Daemon;
+use crate::guest::{Guest, migrate};
+use crate::lab::{Lab, LabOptions};
+use crate::network::LogicalPort;
+use crate::probe::Prober;
+use crate::sniff::Sniffer;
+use crate::tcp::HeldTcp;
+
+/// The logical port, and the guest behind it.
+const PORT: &str = "vm1";
+const GUEST_MAC: &str = "02:00:00:00:01:01";
+const GUEST_IP: &str = "192.168.7.10";
+
+/// A peer stands on every chassis: one on the source, one on the target, one
+/// on neither.
+const PEERS: [(&str, &str, Ipv4Addr); 3] = [
+    ("p1", "ch1", Ipv4Addr::new(192, 168, 7, 21)),
+    ("p2", "ch2", Ipv4Addr::new(192, 168, 7, 22)),
+    ("p3", "ch3", Ipv4Addr::new(192, 168, 7, 23)),
+];
+
+/// The peer that holds the TCP connection.
+const TCP_PEER: &str = "p3-ch3";
+
+/// The guest's way. Each chassis is once a source, a target or a bystander.
+const ROUTE: [(&str, &str); 3] = [("ch1", "ch2"), ("ch2", "ch1"), ("ch1", "ch3")];
+
+/// What the demo is to do.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where the report goes.
+    pub out: PathBuf,
+    /// Probes a second from each peer.
+    pub rate: u32,
+    /// Hand over by OVN's own means, to compare with.
+    pub ovn: bool,
+}
+
+/// Tells a person what happens.
+#[derive(Debug)]
+struct Teller(Instant);
+
+impl Teller {
+    fn tell(&self, text: impl Display) {
+        println!("{:>7.2} s  {text}", self.0.elapsed().as_secs_f64());
+    }
+}
+
+/// Runs the demo, writes the report, and returns it.
+///
+/// # Errors
+///
+/// When the lab does not come up or the report cannot be written. What goes
+/// wrong in a migration is in the report.
+pub async fn run(options: &Options) -> Result<Report> {
+    let teller = Teller(Instant::now());
+    if !options.ovn {
+        // Before anything is started.
+        Limosa::binary()?;
+    }
+    std::fs::create_dir_all(&options.out).with_context(|| format!("create {}", options.out.display()))?;
+    teller.tell("starting an OVN cluster: 3 chassis, each with its own switch and ovn-controller");
+    let lab = Lab::start(LabOptions::default()).await?;
+    let mut report = Report::new(Versions::of(&lab).await?, options.rate);
+    let ended = on_stage(&lab, options, &teller, &mut report).await;
+    if let Err(error) = ended {
+        report.failures.push(format!("{error:#}"));
+    }
+    keep_logs(&lab, options)?;
+    report.judge(!options.ovn);
+    report.write(&options.out)?;
+    print!("\n{report}");
+    println!("\n{}", options.out.join("report.html").display());
+    Ok(report)
+}
+
+/// What is in the lab while the guest moves.
+async fn on_stage(lab: &Lab, options: &Options, teller: &Teller, report: &mut Report) -> Result<()> {
+    lab.switch("ls0").await?;
+    for (name, chassis, ip) in PEERS {
+        let mac = format!("02:00:00:00:02:{:02x}", ip.octets()[3]);
+        lab.port("ls0", LogicalPort::new(name, &mac, &ip.to_string())).await?;
+        lab.endpoint(chassis, name).await?;
+    }
+    lab.port("ls0", LogicalPort::new(PORT, GUEST_MAC, GUEST_IP)).await?;
+    let way = if options.ovn {
+        teller.tell("no Limosa: the port will be handed over by OVN's own means");
+        Way::Ovn
+    } else {
+        teller.tell("starting Limosa: an agent on every chassis, one controller");
+        Way::Limosa(Limosa::start(lab).await?)
+    };
+    teller.tell("booting the guest under QEMU on ch1");
+    let mut guest = Guest::start(lab, "ch1", PORT).await?;
+    let tcp = HeldTcp::start(lab, TCP_PEER, GUEST_IP).await?;
+    teller.tell("the guest answers; p3 holds a TCP connection to it from now to the end");
+    let controllers: Vec<_> = lab.all_chassis().iter().map(|ch| ch.daemon(Daemon::OvnController)).collect();
+    let pids: Vec<_> = controllers.iter().map(|controller| controller.pid()).collect();
+
+    for (number, (from, to)) in ROUTE.into_iter().enumerate() {
+        println!();
+        teller.tell(format!("migration {} of {}: from {from} to {to}", number + 1, ROUTE.len()));
+        guest = match one(lab, options, teller, report, &way, guest, to).await {
+            Ok(guest) => guest,
+            Err(error) => {
+                report
+                    .failures
+                    .push(format!("the migration from {from} to {to} did not complete: {error:#}"));
+                break;
+            }
+        };
+    }
+
+    println!();
+    report.tcp = Some(tcp.finish().await?);
+    teller.tell("closed the TCP connection");
+    for (chassis, (controller, pid)) in lab.all_chassis().iter().zip(controllers.iter().zip(pids)) {
+        let name = chassis.name();
+        if !controller.alive() || controller.pid() != pid {
+            report.failures.push(format!("ovn-controller of {name} died"));
+        }
+        let crash = controller.crash_lines();
+        report.failures.extend(crash.iter().map(|line| format!("ovn-controller of {name} says: {line}")));
+    }
+    Ok(())
+}
+
+/// One migration of the guest, which returns on the target.
+async fn one(
+    lab: &Lab,
+    options: &Options,
+    teller: &Teller,
+    report: &mut Report,
+    way: &Way,
+    mut source: Guest,
+    to: &str,
+) -> Result<Guest> {
+    let from = source.chassis().to_owned();
+    let mut probers = Vec::new();
+    for (name, chassis, ip) in PEERS {
+        let prober = Prober::start(lab, &format!("{name}-{chassis}"), GUEST_IP, options.rate).await?;
+        probers.push((name, ip, prober));
+    }
+    teller.tell(format!("p1, p2 and p3 each send {} packets a second to the guest", options.rate));
+    let before = Sniffer::start(lab, &from, source.tap()).await?;
+
+    let mut ticket = way.begin(lab, PORT, &from, to).await?;
+    let mut target = Guest::prepare_incoming(lab, to, PORT).await?;
+    let after = Sniffer::start(lab, to, target.tap()).await?;
+    way.armed(lab, &ticket).await?;
+    teller.tell(format!("armed: {to} has an interface for the guest, and may take it"));
+
+    let times = migrate(&mut source, &mut target).await?;
+    teller.tell(format!("the guest runs on {to}; it stood still for {:.1} ms", times.pause_ms()));
+    way.follow(lab, &mut ticket, |text| teller.tell(text)).await?;
+    source.kill(Signal::KILL).await?;
+    source.unplug(lab).await?;
+    way.end(lab, &mut ticket).await?;
+    teller.tell(format!("completed: nothing is left on {from}"));
+
+    let mut peers = Vec::new();
+    for (name, ip, prober) in probers {
+        peers.push((name.to_owned(), ip, prober.finish().await?));
+    }
+    let (before, after) = (before.finish().await?, after.finish().await?);
+    let left = way.left_behind(lab, &ticket).await?;
+    report.failures.extend(left.into_iter().map(|what| format!("after {from} to {to}: {what}")));
+    let pause_ns = times.pause.monotonic_ns;
+    let seen = Observed { pause_ns, guest_mac: GUEST_MAC, source: &before, target: &after, peers: &peers };
+    let migration = Migration::new(&from, to, times, &ticket.steps, analyse(&seen), &peers);
+    teller.tell(migration.in_words());
+    report.migrations.push(migration);
+    ensure!(target.alive(), "the guest's QEMU on {to} has ended");
+    Ok(target)
+}
+
+/// What Limosa and the measuring programs said, next to the report.
+fn keep_logs(lab: &Lab, options: &Options) -> Result<()> {
+    let to = options.out.join("logs");
+    std::fs::create_dir_all(&to).context("make a directory for the logs")?;
+    for old in std::fs::read_dir(&to).context("read the old logs")?.flatten() {
+        std::fs::remove_file(old.path()).context("remove an old log")?;
+    }
+    for entry in std::fs::read_dir(lab.dir().join("log")).context("read the logs")?.flatten() {
+        if entry.path().extension().is_some_and(|extension| extension == "log") {
+            std::fs::copy(entry.path(), to.join(entry.file_name())).context("keep a log")?;
+        }
+    }
+    Ok(())
+}
+
+/// Nanoseconds since the guest's pause, in milliseconds.
+fn since(pause_ns: i64, at_ns: i64) -> f64 {
+    ((at_ns - pause_ns) as f64 / MS as f64 * 1000.0).round() / 1000.0
+}

@@ -1,0 +1,277 @@
+//! What the demo found: for a program as JSON, for a person as one page of
+//! HTML that needs nothing else, and in short for the terminal.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+use serde_json::json;
+
+use super::limosa::Step;
+use super::since;
+use crate::analysis::{Analysis, PeerAnalysis};
+use crate::guest::MigrationTimes;
+use crate::lab::{CENTRAL, Lab};
+use crate::probe::ProbeResult;
+use crate::tcp::TcpResult;
+
+const PAGE: &str = include_str!("report.html");
+
+/// Where the page's data goes.
+const DATA_MARK: &str = "/*DATA*/";
+
+/// What the lab ran on.
+#[derive(Debug, Clone, Serialize)]
+pub struct Versions {
+    /// Open vSwitch.
+    pub ovs: String,
+    /// OVN.
+    pub ovn: String,
+    /// QEMU.
+    pub qemu: String,
+}
+
+impl Versions {
+    /// Asks the programs.
+    pub(super) async fn of(lab: &Lab) -> Result<Self> {
+        let of = async |program: &str| -> Result<String> {
+            let said = lab.exec_in(CENTRAL, &[program, "--version"]).await?;
+            let number = |word: &&str| word.starts_with(|c: char| c.is_ascii_digit());
+            Ok(said.split_whitespace().find(number).unwrap_or("unknown").to_owned())
+        };
+        Ok(Self {
+            ovs: of("ovs-vswitchd").await?,
+            ovn: of("ovn-controller").await?,
+            qemu: of("qemu-system-x86_64").await?,
+        })
+    }
+}
+
+/// One migration. Times are milliseconds since the guest's pause.
+#[derive(Debug, Clone, Serialize)]
+pub struct Migration {
+    /// The chassis that the guest left.
+    pub from: String,
+    /// The chassis that it went to.
+    pub to: String,
+    /// From QEMU's `STOP` on the source to its `RESUME` on the target.
+    pub guest_pause_ms: f64,
+    /// From the guest's announcement to the first packet that reached it and
+    /// that it answered.
+    pub activation_ms: Option<f64>,
+    /// When the guest announced itself.
+    pub rarp_ms: Option<f64>,
+    /// When that first packet reached it.
+    pub first_packet_ms: Option<f64>,
+    /// When its answer left.
+    pub first_answer_ms: Option<f64>,
+    /// The steps of the migration as a whole.
+    pub steps: BTreeMap<String, f64>,
+    /// The steps that each chassis took.
+    pub chassis_steps: BTreeMap<String, BTreeMap<String, f64>>,
+    /// The peers.
+    pub peers: BTreeMap<String, PeerAnalysis>,
+    #[serde(skip)]
+    packets: BTreeMap<String, Packets>,
+}
+
+/// Every packet of a peer, for the picture.
+#[derive(Debug, Clone, Default, Serialize)]
+struct Packets {
+    /// When each was sent, hundredths of a millisecond since the pause.
+    sent: Vec<i64>,
+    /// How long the answer took, hundredths of a millisecond; -1 for none.
+    took: Vec<i64>,
+    /// The numbers of those answered more than once.
+    twice: Vec<usize>,
+}
+
+impl Packets {
+    fn of(probe: &ProbeResult, pause_ns: i64) -> Self {
+        const HUNDREDTH: i64 = 10_000;
+        let mut took = vec![-1; probe.sent.len()];
+        let mut twice = Vec::new();
+        for &(number, at) in &probe.arrivals {
+            let Ok(number) = usize::try_from(number) else { continue };
+            let (Some(slot), Some(sent)) = (took.get_mut(number), probe.sent.get(number)) else { continue };
+            if *slot < 0 {
+                *slot = ((at - sent) / HUNDREDTH).max(0);
+            } else {
+                twice.push(number);
+            }
+        }
+        Self { sent: probe.sent.iter().map(|sent| (sent - pause_ns) / HUNDREDTH).collect(), took, twice }
+    }
+}
+
+impl Migration {
+    pub(super) fn new(
+        from: &str,
+        to: &str,
+        times: MigrationTimes,
+        taken: &[Step],
+        analysis: Analysis,
+        peers: &[(String, Ipv4Addr, ProbeResult)],
+    ) -> Self {
+        let pause_ns = times.pause.monotonic_ns;
+        let mut steps = BTreeMap::new();
+        let mut chassis_steps: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
+        for step in taken {
+            let at = since(pause_ns, step.at_ns);
+            if step.who.starts_with("ch") {
+                chassis_steps.entry(step.who.clone()).or_default().insert(step.name.clone(), at);
+            } else {
+                steps.insert(step.name.clone(), at);
+            }
+        }
+        Self {
+            from: from.to_owned(),
+            to: to.to_owned(),
+            guest_pause_ms: since(pause_ns, times.resume.monotonic_ns),
+            activation_ms: analysis.activation_ms(),
+            rarp_ms: analysis.rarp_ns.map(|at| since(pause_ns, at)),
+            first_packet_ms: analysis.first.as_ref().map(|first| since(pause_ns, first.delivered_ns)),
+            first_answer_ms: analysis.first.as_ref().map(|first| since(pause_ns, first.answered_ns)),
+            steps,
+            chassis_steps,
+            peers: analysis.peers,
+            packets: peers
+                .iter()
+                .map(|(name, _, probe)| (name.clone(), Packets::of(probe, pause_ns)))
+                .collect(),
+        }
+    }
+
+    fn sum(&self, of: impl Fn(&PeerAnalysis) -> u64) -> u64 {
+        self.peers.values().map(of).sum()
+    }
+
+    /// Its result in a sentence.
+    pub(super) fn in_words(&self) -> String {
+        let activation =
+            self.activation_ms.map_or_else(|| "never".to_owned(), |ms| format!("within {ms:.1} ms"));
+        format!(
+            "of {} packets {} were lost while the guest stood still, {} after that, {} came twice; \
+             the guest was reachable {activation}",
+            self.sum(|p| p.sent),
+            self.sum(|p| p.lost_in_pause),
+            self.sum(|p| p.lost_after_activation),
+            self.sum(|p| p.duplicates),
+        )
+    }
+}
+
+/// What the demo found.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// Whether everything is as it should be.
+    pub ok: bool,
+    /// What is not.
+    pub failures: Vec<String>,
+    /// The migrations, in order.
+    pub migrations: Vec<Migration>,
+    /// The connection that was held.
+    pub tcp: Option<TcpResult>,
+    /// What the lab ran on.
+    pub versions: Versions,
+    /// Probes a second from each peer.
+    pub rate: u32,
+}
+
+impl Report {
+    pub(super) fn new(versions: Versions, rate: u32) -> Self {
+        Self { ok: false, failures: Vec::new(), migrations: Vec::new(), tcp: None, versions, rate }
+    }
+
+    /// Adds what the numbers say to what went wrong. OVN's own way loses
+    /// packets and makes no promise: its losses are not failures.
+    pub(super) fn judge(&mut self, promised: bool) {
+        let mut failures = Vec::new();
+        for migration in &self.migrations {
+            let way = format!("{} to {}", migration.from, migration.to);
+            if migration.activation_ms.is_none() {
+                failures.push(format!("{way}: the guest answered nothing on the target"));
+            }
+            for (name, peer) in migration.peers.iter().filter(|_| promised) {
+                for (count, when) in [
+                    (peer.lost_before_pause, "before the guest's pause"),
+                    (peer.lost_after_activation, "after the guest was reachable again"),
+                ] {
+                    if count > 0 {
+                        failures.push(format!("{way}: {name} lost {count} of {} packets {when}", peer.sent));
+                    }
+                }
+            }
+        }
+        match &self.tcp {
+            Some(tcp) if tcp.good() => {}
+            Some(tcp) => {
+                let why = tcp.error.as_deref().unwrap_or("what came back is not what was sent");
+                failures.push(format!("the TCP connection did not carry its bytes to the end: {why}"));
+            }
+            None => failures.push("the TCP connection was not held to the end".to_owned()),
+        }
+        self.failures.extend(failures);
+        self.ok = self.failures.is_empty();
+    }
+
+    /// Writes `report.json` and `report.html`.
+    pub(super) fn write(&self, dir: &Path) -> Result<()> {
+        let json = serde_json::to_string_pretty(self).context("write the report as JSON")?;
+        fs::write(dir.join("report.json"), json + "\n").context("write report.json")?;
+        let packets: Vec<_> = self.migrations.iter().map(|migration| &migration.packets).collect();
+        // In a script element nothing but its end tag is special to HTML.
+        let data = json!({ "report": self, "packets": packets }).to_string().replace("</", "<\\/");
+        fs::write(dir.join("report.html"), PAGE.replacen(DATA_MARK, &data, 1)).context("write report.html")
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "                 guest   reach-  packets     lost     lost    lost            longest")?;
+        writeln!(f, "migration   peer pause    able      sent   before in pause   after  twice    silence")?;
+        for migration in &self.migrations {
+            for (number, (name, peer)) in migration.peers.iter().enumerate() {
+                let first = number == 0;
+                let way =
+                    if first { format!("{} > {}", migration.from, migration.to) } else { String::new() };
+                let pause = if first { format!("{:.1} ms", migration.guest_pause_ms) } else { String::new() };
+                let reach = migration.activation_ms.filter(|_| first);
+                let reach = reach.map_or_else(String::new, |ms| format!("{ms:.1} ms"));
+                writeln!(
+                    f,
+                    "{way:<11} {name:<3} {pause:>7} {reach:>7} {:>9} {:>8} {:>8} {:>7} {:>6} {:>7.0} ms",
+                    peer.sent,
+                    peer.lost_before_pause,
+                    peer.lost_in_pause,
+                    peer.lost_after_activation,
+                    peer.duplicates,
+                    peer.longest_silence_ms
+                )?;
+            }
+        }
+        if let Some(tcp) = &self.tcp {
+            let how = if tcp.good() { "whole and in order" } else { "NOT whole" };
+            writeln!(
+                f,
+                "\nTCP: {} kB there and {} kB back, {how}; longest stall {:.0} ms",
+                tcp.sent / 1000,
+                tcp.received / 1000,
+                tcp.longest_stall_ms
+            )?;
+        }
+        let Versions { ovs, ovn, qemu } = &self.versions;
+        writeln!(f, "Open vSwitch {ovs}, OVN {ovn}, QEMU {qemu}\n")?;
+        if self.ok {
+            return writeln!(f, "Everything is as it should be.");
+        }
+        for failure in &self.failures {
+            writeln!(f, "FAILED: {failure}")?;
+        }
+        Ok(())
+    }
+}
