@@ -1,4 +1,62 @@
-//! To come.
+//! A real OVN cluster on one machine, a guest that migrates in it, and what it
+//! takes to account for every packet meanwhile.
+//!
+//! ```no_run
+//! # async fn example() -> anyhow::Result<()> {
+//! use limosa_lab::{Daemon, Guest, Lab, LabOptions, LogicalPort, migrate, probe::Prober};
+//!
+//! let lab = Lab::start(LabOptions { chassis: 3, ..LabOptions::default() }).await?;
+//! lab.switch("ls0").await?;
+//! lab.port("ls0", LogicalPort::new("p1", "02:00:00:00:02:15", "192.168.7.21")).await?;
+//! lab.port("ls0", LogicalPort::new("vm1", "02:00:00:00:01:01", "192.168.7.10")).await?;
+//! let peer = lab.endpoint("ch1", "p1").await?;
+//!
+//! let mut source = Guest::start(&lab, "ch1", "vm1").await?;
+//! let prober = Prober::start(&lab, &peer.ns, "192.168.7.10", 1000).await?;
+//! // Pin the port to ch1 before ch2 has an interface for it, or ch2 claims it.
+//! lab.nbctl(&["--wait=hv", "lsp-set-options", "vm1", "requested-chassis=ch1"]).await?;
+//! let mut target = Guest::prepare_incoming(&lab, "ch2", "vm1").await?;
+//! let times = migrate(&mut source, &mut target).await?;
+//!
+//! lab.daemon("ch2", Daemon::OvnController).kill9().await?;
+//! println!("{}", lab.ofctl("ch2", "dump-flows", &["table=0"]).await?);
+//! println!("paused for {} ms, {:?}", times.pause_ms(), prober.finish().await?);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What there is
+//!
+//! * [`Lab`]: the cluster. Its databases are at [`Lab::nb`] and [`Lab::sb`], its
+//!   chassis are [`Chassis`] `ch1` to `chN` with their sockets in
+//!   [`Chassis::ovs_rundir`] (`br-int.mgmt`, `db.sock`); sockets are reached by
+//!   path from outside. [`Lab::nbctl`], [`Lab::sbctl`], [`Lab::vsctl`],
+//!   [`Lab::ofctl`], [`Lab::appctl`], [`Lab::dump_flows`]; [`Lab::spawn_in`] and
+//!   [`Lab::run_in`] run anything in a namespace of the lab: [`CENTRAL`], a
+//!   chassis, an [`Endpoint`]. [`Lab::sync`] waits until all chassis caught up.
+//! * [`DaemonHandle`]: each daemon can be stopped, killed, paused, resumed and
+//!   started; [`DaemonHandle::pid`] and [`DaemonHandle::crash_lines`] tell
+//!   whether it lived through a test.
+//! * [`Endpoint`]: a namespace behind a logical port. The same port can be
+//!   plugged on two chassis ([`Lab::endpoint_unbound`]) and announced with
+//!   [`Lab::send_rarp`]: a migration without QEMU. `limosa-lab echo`
+//!   ([`worker::binary`]) answers in it as the guest does.
+//! * [`Guest`], [`migrate`]: a real guest under QEMU, 128 MB, and its
+//!   migration in one go or step by step. [`qmp`] is its monitor.
+//! * [`probe::Prober`], [`sniff::Sniffer`], [`tcp::HeldTcp`]: measurements that
+//!   run in a namespace until `finish`, and [`analysis::analyse`], which
+//!   accounts for every packet. All times are nanoseconds of `CLOCK_MONOTONIC`
+//!   ([`clock`]).
+//! * [`demo`]: guest, probes and Limosa together; [`demo::Limosa`] runs its
+//!   agents, its controller and its command line in a lab.
+//!
+//! # What it needs
+//!
+//! Root, and the packages that `integration/install.sh` installs; nothing runs
+//! outside the lab's own namespaces. Tests of other packages that measure need
+//! the `limosa-lab` binary next to theirs: `cargo build -p limosa-lab`.
+//! `LIMOSA_LAB_KEEP=1` keeps the directory of each lab, with all its logs.
+
 pub mod analysis;
 mod chassis;
 pub mod clock;

@@ -12,7 +12,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::machine::{Failure, Machine, Output, Request, Response, Ticket};
-use crate::{BundleError, CloseReason, Error, Event};
+use crate::{CloseReason, Error, Event};
 
 /// A request and where its answer goes.
 #[derive(Debug)]
@@ -42,7 +42,6 @@ pub(crate) struct Connection<S> {
 #[derive(Debug, Default)]
 pub(crate) struct Io {
     input: BytesMut,
-    output: BytesMut,
     waiting: HashMap<Ticket, oneshot::Sender<Result<Response, Failure>>>,
     next_ticket: Ticket,
     features: Option<Features>,
@@ -62,6 +61,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 break CloseReason::Unused;
             }
             let (mut reader, mut writer) = tokio::io::split(&mut self.stream);
+            let to_write = self.machine.transmit().len();
             let timeout = self.machine.poll_timeout().map(tokio::time::Instant::from_std);
             self.io.input.reserve(READ_CHUNK);
             tokio::select! {
@@ -70,12 +70,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     Ok(_) => self.take_messages(),
                     Err(error) => self.machine.close(CloseReason::Io(Arc::new(error))),
                 },
-                written = writer.write_buf(&mut self.io.output), if !self.io.output.is_empty() => match written {
+                written = writer.write_buf(self.machine.transmit()), if to_write > 0 => match written {
                     Ok(0) => self.machine.close(CloseReason::Io(Arc::new(io::ErrorKind::WriteZero.into()))),
                     Ok(_) => {}
                     Err(error) => self.machine.close(CloseReason::Io(Arc::new(error))),
                 },
-                call = self.calls.recv(), if calls_open && self.io.output.len() < WRITE_HIGH => match call {
+                call = self.calls.recv(), if calls_open && to_write < WRITE_HIGH => match call {
                     Some(call) => self.call(call),
                     None => calls_open = false,
                 },
@@ -89,11 +89,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn call(&mut self, Call { request, answer }: Call) {
         let ticket = self.io.next_ticket;
         self.io.next_ticket += 1;
-        // What does not fit its message is better known before anything of it is sent.
-        if let Err(failure) = check(ticket, &request) {
-            let _ = answer.send(Err(failure));
-            return;
-        }
         self.io.waiting.insert(ticket, answer);
         self.machine.handle_request(Instant::now(), ticket, request);
     }
@@ -126,12 +121,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn drain_machine(&mut self) -> Option<CloseReason> {
         while let Some(output) = self.machine.poll_output() {
             match output {
-                Output::Send(message) => {
-                    if let Err(error) = message.encode_into(&mut self.io.output) {
-                        // Requests were checked before; the machine's own messages are small.
-                        tracing::error!(%error, xid = message.xid, "a message was not sent");
-                    }
-                }
                 Output::Ready(features) => self.io.features = Some(features),
                 Output::Failed(error) => {
                     if let Some(ready) = self.ready.take() {
@@ -175,16 +164,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.closed.send_replace(Some(reason.clone()));
         self.calls.close();
         while let Ok(Call { request, answer }) = self.calls.try_recv() {
-            let _ = answer.send(Err(closed(&request, reason.clone())));
+            let _ = answer.send(Err(request.closed(reason.clone())));
         }
-    }
-}
-
-/// The failure of a request that was never sent.
-pub(crate) fn closed(request: &Request, reason: CloseReason) -> Failure {
-    match request {
-        Request::Bundle(_) => Failure::Bundle(BundleError::Closed(reason)),
-        _ => Failure::Request(Error::Closed(reason)),
     }
 }
 

@@ -50,7 +50,7 @@ impl FlowTable {
     }
 
     /// The flows, by table, priority and match.
-    pub fn iter(&self) -> impl Iterator<Item = &Flow> {
+    pub fn iter(&self) -> impl Iterator<Item = &Flow> + Clone {
         self.flows.values()
     }
 

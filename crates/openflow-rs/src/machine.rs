@@ -4,15 +4,15 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Instant;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use ofpacket::{
-    AsyncConfig, Body, Experimenter, Features, FlowStats, Hello, Message, MultipartReply, MultipartRequest,
+    AsyncConfig, Body, EncodeError, Experimenter, Features, FlowMod, FlowStats, Hello, Message, MultipartReply, MultipartRequest,
     OfError, PortDesc, PortNo, ReplyBody, RequestBody, SwitchConfig,
 };
 
 use crate::bundle::{Bundle, Step, is_bad_bundle};
 pub use crate::request::{Failure, Request, Response};
-use crate::{CloseReason, Config, Error, Event};
+use crate::{BundleError, CloseReason, Config, Error, Event};
 
 /// The caller's number for a request.
 pub type Ticket = u64;
@@ -21,8 +21,6 @@ pub type Ticket = u64;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Output {
-    /// Send this.
-    Send(Message),
     /// The handshake is over; requests may be made.
     Ready(Features),
     /// The handshake failed; the connection is of no use.
@@ -49,6 +47,7 @@ pub struct Machine {
     last_heard: Instant,
     probed: Option<Instant>,
     out: VecDeque<Output>,
+    transmit: BytesMut,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -125,6 +124,7 @@ impl Machine {
             last_heard: now,
             probed: None,
             out: VecDeque::new(),
+            transmit: BytesMut::new(),
         };
         machine.send(HELLO_XID, Body::Hello(Hello::only_1_5()));
         machine
@@ -133,6 +133,16 @@ impl Machine {
     /// What is to be done next; until it is `None`, after every other call.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.out.pop_front()
+    }
+
+    /// What is to be sent; whoever sends takes from the front.
+    pub fn transmit(&mut self) -> &mut BytesMut {
+        &mut self.transmit
+    }
+
+    /// Whether the handshake is over and the connection is of use.
+    pub fn is_ready(&self) -> bool {
+        self.phase == Phase::Ready
     }
 
     /// When to call [`handle_timeout`](Machine::handle_timeout), at the latest.
@@ -242,55 +252,70 @@ impl Machine {
 
     /// A request of the caller's, which will be answered exactly once.
     pub fn handle_request(&mut self, now: Instant, ticket: Ticket, request: Request) {
-        if self.phase == Phase::Closed {
-            let error = Error::Closed(CloseReason::Unused);
-            return self.answer(ticket, Err(Failure::Request(error)));
+        if self.phase != Phase::Ready {
+            let failure = request.closed(CloseReason::Unused);
+            return self.answer(ticket, Err(failure));
         }
+        // All of a request is sent or nothing.
+        let mark = self.transmit.len();
+        if let Err(failure) = self.ask(now, ticket, request) {
+            self.transmit.truncate(mark);
+            self.answer(ticket, Err(failure));
+        }
+    }
+
+    fn ask(&mut self, now: Instant, ticket: Ticket, request: Request) -> Result<(), Failure> {
         let what = request.what();
         let deadline = now + self.config.request_timeout;
-        let mut ask = |machine: &mut Self, body, kind| {
-            let xid = machine.take_xids(1);
-            machine.send(xid, body);
-            machine.wait(xid, Pending { ticket, what, deadline, kind });
-        };
         let multipart = |body| Body::MultipartRequest(MultipartRequest::new(body));
-        match request {
+        let (body, kind) = match request {
             Request::DumpFlows(flows) => {
-                ask(self, multipart(RequestBody::FlowDesc(flows)), PendingKind::Flows(Vec::new()));
+                (multipart(RequestBody::FlowDesc(flows)), PendingKind::Flows(Vec::new()))
             }
             Request::PortDesc => {
-                let body = multipart(RequestBody::PortDesc(PortNo::ANY));
-                ask(self, body, PendingKind::Ports(Vec::new()));
+                (multipart(RequestBody::PortDesc(PortNo::ANY)), PendingKind::Ports(Vec::new()))
             }
-            Request::Desc => ask(self, multipart(RequestBody::Desc), PendingKind::Desc),
+            Request::Desc => (multipart(RequestBody::Desc), PendingKind::Desc),
             Request::TlvTable => {
-                ask(self, Body::Experimenter(Experimenter::TlvTableRequest), PendingKind::TlvTable);
+                (Body::Experimenter(Experimenter::TlvTableRequest), PendingKind::TlvTable)
             }
             Request::MonitorFlows(monitors) => {
                 let ids = monitors.iter().map(|monitor| monitor.monitor_id).collect();
-                let body = multipart(RequestBody::FlowMonitor(monitors));
-                ask(self, body, PendingKind::Monitor(ids));
+                (multipart(RequestBody::FlowMonitor(monitors)), PendingKind::Monitor(ids))
             }
             Request::Barrier => {
-                let kind = PendingKind::Barrier { first_xid: self.next_xid, error: None };
-                ask(self, Body::BarrierRequest, kind);
+                (Body::BarrierRequest, PendingKind::Barrier { first_xid: self.next_xid, error: None })
             }
             Request::PacketOut(packets) => {
                 let first_xid = self.take_xids(packets.len() as u32);
                 for (packet, xid) in packets.into_iter().zip(first_xid..) {
-                    self.send(xid, Body::PacketOut(packet));
+                    self.put(Message { xid, body: Body::PacketOut(packet) }).map_err(Error::from)?;
                 }
-                ask(self, Body::BarrierRequest, PendingKind::Barrier { first_xid, error: None });
+                (Body::BarrierRequest, PendingKind::Barrier { first_xid, error: None })
             }
-            Request::Bundle(mods) if mods.is_empty() => self.answer(ticket, Ok(Response::Done)),
-            Request::Bundle(mods) => {
-                let first_xid = self.take_xids(Bundle::xids(mods.len() as u32));
-                let (bundle, messages) = Bundle::new(first_xid, mods);
-                self.out.extend(messages.map(Output::Send));
-                self.bundles.push((ticket, bundle));
-                self.deadlines.insert((deadline, ticket), Waiting::Bundle);
-            }
+            Request::Bundle(mods) => return self.open_bundle(deadline, ticket, mods),
+        };
+        let xid = self.take_xids(1);
+        self.put(Message { xid, body }).map_err(Error::from)?;
+        self.deadlines.insert((deadline, ticket), Waiting::Pending(xid));
+        self.pending.insert(xid, Pending { ticket, what, deadline, kind });
+        Ok(())
+    }
+
+    fn open_bundle(&mut self, deadline: Instant, ticket: Ticket, mods: Vec<FlowMod>) -> Result<(), Failure> {
+        if mods.is_empty() {
+            self.answer(ticket, Ok(Response::Done));
+            return Ok(());
         }
+        let first_xid = self.take_xids(Bundle::xids(mods.len() as u32));
+        let (bundle, messages) = Bundle::new(first_xid, mods);
+        for (i, message) in messages.enumerate() {
+            // Before the flow mods comes OPEN.
+            self.put(message).map_err(|error| BundleError::TooLarge { index: i.saturating_sub(1), error })?;
+        }
+        self.bundles.push((ticket, bundle));
+        self.deadlines.insert((deadline, ticket), Waiting::Bundle);
+        Ok(())
     }
 
     /// So many xids in a row, none of them 0, which is what a switch uses.
@@ -303,17 +328,18 @@ impl Machine {
         first
     }
 
+    fn put(&mut self, message: Message) -> Result<(), EncodeError> {
+        message.encode_into(&mut self.transmit)
+    }
+
+    /// A message of the machine's own, all of which fit: an ECHO's data came in a message.
     fn send(&mut self, xid: u32, body: Body) {
-        self.out.push_back(Output::Send(Message { xid, body }));
+        let sent = self.put(Message { xid, body });
+        debug_assert!(sent.is_ok());
     }
 
     fn answer(&mut self, ticket: Ticket, result: Result<Response, Failure>) {
         self.out.push_back(Output::Answer(ticket, result));
-    }
-
-    fn wait(&mut self, xid: u32, pending: Pending) {
-        self.deadlines.insert((pending.deadline, pending.ticket), Waiting::Pending(xid));
-        self.pending.insert(xid, pending);
     }
 
     /// Takes a pending request out, if it is of the kind that the reply belongs to.
@@ -472,11 +498,13 @@ impl Machine {
         let ticket = *ticket;
         match step(bundle) {
             Step::Wait => {}
-            Step::Send(message) => self.out.push_back(Output::Send(message)),
+            Step::Send(message) => self.send(message.xid, message.body),
             Step::End(message, result) => {
                 self.bundles.remove(i);
                 self.deadlines.retain(|(_, t), _| *t != ticket);
-                self.out.extend(message.map(Output::Send));
+                if let Some(message) = message {
+                    self.send(message.xid, message.body);
+                }
                 self.answer(ticket, result.map(|()| Response::Done).map_err(Failure::Bundle));
             }
         }

@@ -2,7 +2,7 @@
 
 use ofpacket::{FlowDescRequest, FlowMod, FlowMonitorRequest, FlowStats, PacketOut, PortDesc, SwitchDesc, TlvTable};
 
-use crate::{BundleError, Error};
+use crate::{BundleError, CloseReason, Error};
 
 /// Something to ask of the switch.
 #[derive(Debug, Clone)]
@@ -27,6 +27,14 @@ pub enum Request {
 }
 
 impl Request {
+    /// Its failure, if it was never sent.
+    pub(crate) fn closed(&self, reason: CloseReason) -> Failure {
+        match self {
+            Self::Bundle(_) => Failure::Bundle(BundleError::Closed(reason)),
+            _ => Failure::Request(Error::Closed(reason)),
+        }
+    }
+
     /// A name for errors.
     pub(crate) fn what(&self) -> &'static str {
         match self {
@@ -65,4 +73,16 @@ pub enum Failure {
     Request(Error),
     /// Of a bundle.
     Bundle(BundleError),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Request(error)
+    }
+}
+
+impl From<BundleError> for Failure {
+    fn from(error: BundleError) -> Self {
+        Self::Bundle(error)
+    }
 }

@@ -8,9 +8,10 @@ mod way;
 use std::fmt::Display;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use futures::future::try_join_all;
 use rustix::process::Signal;
 
 pub use limosa::{COOKIE_MAGIC, Limosa, Object, Step, flows_of_ours};
@@ -45,6 +46,9 @@ const TCP_PEER: &str = "p3-ch3";
 
 /// The guest's way. Each chassis is once a source, a target or a bystander.
 const ROUTE: [(&str, &str); 3] = [("ch1", "ch2"), ("ch2", "ch1"), ("ch1", "ch3")];
+
+/// How long the probing goes on after the end of a migration.
+const AFTERMATH: Duration = Duration::from_millis(300);
 
 /// What the demo is to do.
 #[derive(Debug, Clone)]
@@ -82,13 +86,13 @@ pub async fn run(options: &Options) -> Result<Report> {
     std::fs::create_dir_all(&options.out).with_context(|| format!("create {}", options.out.display()))?;
     teller.tell("starting an OVN cluster: 3 chassis, each with its own switch and ovn-controller");
     let lab = Lab::start(LabOptions::default()).await?;
-    let mut report = Report::new(Versions::of(&lab).await?, options.rate);
+    let mut report = Report::new(Versions::of(&lab).await?, options.rate, options.ovn);
     let ended = on_stage(&lab, options, &teller, &mut report).await;
     if let Err(error) = ended {
         report.failures.push(format!("{error:#}"));
     }
     keep_logs(&lab, options)?;
-    report.judge(!options.ovn);
+    report.judge();
     report.write(&options.out)?;
     print!("\n{report}");
     println!("\n{}", options.out.join("report.html").display());
@@ -157,11 +161,11 @@ async fn one(
     to: &str,
 ) -> Result<Guest> {
     let from = source.chassis().to_owned();
-    let mut probers = Vec::new();
-    for (name, chassis, ip) in PEERS {
+    let probers = try_join_all(PEERS.map(async |(name, chassis, ip)| {
         let prober = Prober::start(lab, &format!("{name}-{chassis}"), GUEST_IP, options.rate).await?;
-        probers.push((name, ip, prober));
-    }
+        anyhow::Ok((name, ip, prober))
+    }))
+    .await?;
     teller.tell(format!("p1, p2 and p3 each send {} packets a second to the guest", options.rate));
     let before = Sniffer::start(lab, &from, source.tap()).await?;
 
@@ -179,10 +183,12 @@ async fn one(
     way.end(lab, &mut ticket).await?;
     teller.tell(format!("completed: nothing is left on {from}"));
 
-    let mut peers = Vec::new();
-    for (name, ip, prober) in probers {
-        peers.push((name.to_owned(), ip, prober.finish().await?));
-    }
+    // What comes late is to be seen as well.
+    tokio::time::sleep(AFTERMATH).await;
+    let ended = probers
+        .into_iter()
+        .map(async |(name, ip, prober)| anyhow::Ok((name.to_owned(), ip, prober.finish().await?)));
+    let peers = try_join_all(ended).await?;
     let (before, after) = (before.finish().await?, after.finish().await?);
     let left = way.left_behind(lab, &ticket).await?;
     report.failures.extend(left.into_iter().map(|what| format!("after {from} to {to}: {what}")));

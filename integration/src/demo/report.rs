@@ -180,16 +180,20 @@ pub struct Report {
     pub versions: Versions,
     /// Probes a second from each peer.
     pub rate: u32,
+    /// Who handed the port over: `limosa`, or `ovn` by its own means.
+    pub way: &'static str,
 }
 
 impl Report {
-    pub(super) fn new(versions: Versions, rate: u32) -> Self {
-        Self { ok: false, failures: Vec::new(), migrations: Vec::new(), tcp: None, versions, rate }
+    pub(super) fn new(versions: Versions, rate: u32, ovn: bool) -> Self {
+        let way = if ovn { "ovn" } else { "limosa" };
+        Self { ok: false, failures: Vec::new(), migrations: Vec::new(), tcp: None, versions, rate, way }
     }
 
     /// Adds what the numbers say to what went wrong. OVN's own way loses
     /// packets and makes no promise: its losses are not failures.
-    pub(super) fn judge(&mut self, promised: bool) {
+    pub(super) fn judge(&mut self) {
+        let promised = self.way != "ovn";
         let mut failures = Vec::new();
         for migration in &self.migrations {
             let way = format!("{} to {}", migration.from, migration.to);
@@ -267,7 +271,9 @@ impl fmt::Display for Report {
         let Versions { ovs, ovn, qemu } = &self.versions;
         writeln!(f, "Open vSwitch {ovs}, OVN {ovn}, QEMU {qemu}\n")?;
         if self.ok {
-            return writeln!(f, "Everything is as it should be.");
+            let text =
+                if self.way == "ovn" { "This was OVN's own way." } else { "Everything is as it should be." };
+            return writeln!(f, "{text}");
         }
         for failure in &self.failures {
             writeln!(f, "FAILED: {failure}")?;

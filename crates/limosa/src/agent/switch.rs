@@ -51,8 +51,8 @@ impl Switch {
             )
         };
         let config = Config { controller_id: CONTROLLER_ID, ..Config::default() };
-        let connect = Client::connect(&Target::Unix(socket.clone()), config);
-        let (client, events) = connect.await.map_err(unreachable)?;
+        let target = Target::Unix(socket.clone());
+        let (client, events) = Client::connect(&target, config).await.map_err(unreachable)?;
         client.monitor_flows(vec![FlowMonitorRequest::everything(1)]).await.map_err(unreachable)?;
         let flows = FlowTable::new(Survey::is_of_interest);
         Ok(Self { client, events, flows, complete: false, socket: socket.display().to_string() })
