@@ -2,10 +2,13 @@
 
 use std::net::SocketAddrV4;
 use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use limosa_lab::{Lab, LabOptions, demo, probe, raw, sniff, tcp, worker};
+use tokio::signal::unix::{SignalKind, signal};
 
 #[path = "../guest/echo.rs"]
 mod echo;
@@ -86,44 +89,54 @@ enum Command {
 }
 
 #[tokio::main]
-async fn main() -> Result<()> {
-    match Args::parse().command {
+async fn main() -> ExitCode {
+    match run(Args::parse().command).await {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("limosa-lab: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Command) -> Result<ExitCode> {
+    match command {
         Command::Demo { out, rate, ovn } => {
             let options = demo::Options { out, rate, ovn };
             // Ctrl-C drops the demo, and with it the lab.
             let report = tokio::select! {
                 report = demo::run(&options) => report?,
-                _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+                interrupted = tokio::signal::ctrl_c() => {
+                    interrupted.context("catch SIGINT")?;
+                    bail!("interrupted");
+                }
             };
-            ensure!(report.ok, "{} things are not as they should be", report.failures.len());
-            Ok(())
+            // The report has said why.
+            return Ok(if report.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
-        Command::Probe { dst, rate, out } => {
-            let stop = worker::until_terminated()?;
-            tokio::task::spawn_blocking(move || probe::run(dst, rate, &out, &stop)).await?
-        }
-        Command::HoldTcp { dst, out } => {
-            let stop = worker::until_terminated()?;
-            tokio::task::spawn_blocking(move || tcp::run(dst, &out, &stop)).await?
-        }
-        Command::Sniff { iface, out } => {
-            let stop = worker::until_terminated()?;
-            tokio::task::spawn_blocking(move || sniff::run(&iface, &out, &stop)).await?
-        }
-        Command::Rarp { iface, mac } => raw::send_rarp(&iface, mac),
-        Command::Up { chassis } => up(chassis).await,
-        Command::Echo => {
-            echo::main();
-            Ok(())
-        }
+        Command::Probe { dst, rate, out } => measure(move |stop| probe::run(dst, rate, &out, stop)).await?,
+        Command::HoldTcp { dst, out } => measure(move |stop| tcp::run(dst, &out, stop)).await?,
+        Command::Sniff { iface, out } => measure(move |stop| sniff::run(&iface, &out, stop)).await?,
+        Command::Rarp { iface, mac } => raw::send_rarp(&iface, mac)?,
+        Command::Up { chassis } => up(chassis).await?,
+        Command::Echo => echo::main(),
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs a measurement until SIGTERM.
+async fn measure(run: impl FnOnce(&AtomicBool) -> Result<()> + Send + 'static) -> Result<()> {
+    let stop = worker::until_terminated()?;
+    tokio::task::spawn_blocking(move || run(&stop)).await.context("a measurement panicked")?
 }
 
 async fn up(chassis: usize) -> Result<()> {
     let lab = Lab::start(LabOptions { chassis, ..LabOptions::default() }).await?;
+    // Before anybody can know that there is something to interrupt.
+    let mut interrupt = signal(SignalKind::interrupt())?;
     println!("directory: {}", lab.dir().display());
     println!("enter:     {} bash", lab.enter("ch1"));
     println!("It ends with Ctrl-C.");
-    tokio::signal::ctrl_c().await?;
+    interrupt.recv().await;
     Ok(())
 }

@@ -83,7 +83,10 @@ fn started(pid: u32) -> Option<String> {
     // proc(5): the second field is a name in parentheses and may contain
     // anything; what follows the last one begins with the third.
     let (_, rest) = stat.rsplit_once(')')?;
-    rest.split_whitespace().nth(19).map(str::to_owned)
+    let mut fields = rest.split_whitespace();
+    // A zombie has ended; its parent has not looked yet.
+    let state = fields.next()?;
+    fields.nth(18).map(str::to_owned).filter(|_| !matches!(state, "Z" | "X"))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! However the owner of a lab dies, the lab dies with it.
 
 use std::collections::BTreeSet;
+use std::io::Read;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -25,14 +26,21 @@ fn processes_in(namespace: &PathBuf) -> Vec<(String, std::os::fd::OwnedFd)> {
 
 /// Starts `limosa-lab up` and returns it with the lab's directory.
 fn owner() -> (Child, PathBuf) {
-    use std::io::{BufRead, BufReader};
     let mut owner = Command::new(env!("CARGO_BIN_EXE_limosa-lab"))
         .args(["up", "--chassis", "2"])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut lines = BufReader::new(owner.stdout.take().unwrap()).lines();
-    let dir = lines.find_map(|line| line.unwrap().strip_prefix("directory: ").map(PathBuf::from)).unwrap();
+    // Read byte by byte and given back: what it says later must not fail.
+    let mut said = owner.stdout.take().unwrap();
+    let mut text = String::new();
+    while !text.contains("Ctrl-C") {
+        let mut byte = [0];
+        said.read_exact(&mut byte).unwrap();
+        text.push(char::from(byte[0]));
+    }
+    owner.stdout = Some(said);
+    let dir = text.lines().find_map(|line| line.strip_prefix("directory: ")).unwrap().trim().into();
     (owner, dir)
 }
 

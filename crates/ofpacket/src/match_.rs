@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::PortNo;
 use crate::error::DecodeErrorKind;
-use crate::oxm::{IntoValue, Oxm, OxmField};
+use crate::oxm::{IntoValue, Oxm, OxmField, is_full};
 use crate::wire::{Reader, Result, Writer};
 
 /// A list of fields that a packet must have (OpenFlow 1.5, section 7.2.3.1, `ofp_match`); an empty one
@@ -216,15 +216,18 @@ fn significant(field: OxmField) -> u128 {
     u128::MAX.checked_shr(128 - u32::from(bits)).unwrap_or(0)
 }
 
-/// A tunnel option without the leading bytes that do not count. A mask of zeros asks whether the packet has
-/// the option at all: it keeps one byte.
-fn trim_option(oxm: &Oxm) -> Oxm {
-    let ones = vec![0xff; oxm.value.len()];
-    let mask = oxm.mask.as_deref().unwrap_or(&ones);
-    let last = mask.len().saturating_sub(1);
-    let first = mask.iter().position(|&b| b != 0).unwrap_or(last);
-    let value: Bytes = oxm.value.iter().zip(mask).skip(first).map(|(v, m)| v & m).collect();
-    let mask = Bytes::copy_from_slice(&mask[first..]);
-    let exact = mask.iter().all(|&b| b == 0xff);
-    Oxm { field: oxm.field, value, mask: (!exact).then_some(mask) }
+/// A tunnel option as a switch writes it: without the leading bytes that do not count or, in an exact match,
+/// are zero. A mask of zeros asks whether the packet has the option at all: nothing of it is left.
+pub(crate) fn trim_option(oxm: &Oxm) -> Oxm {
+    let trim = |bytes: &[u8]| {
+        bytes.iter().position(|&b| b != 0).unwrap_or(bytes.len())
+    };
+    let Some(mask) = oxm.mask.as_deref().filter(|mask| !is_full(oxm.field, mask)) else {
+        let first = trim(&oxm.value).min(oxm.value.len().saturating_sub(1));
+        let value = Bytes::copy_from_slice(&oxm.value[first..]);
+        return Oxm { field: oxm.field, value, mask: None };
+    };
+    let first = trim(mask);
+    let value = oxm.value.iter().zip(mask).skip(first).map(|(v, m)| v & m).collect();
+    Oxm { field: oxm.field, value, mask: Some(Bytes::copy_from_slice(&mask[first..])) }
 }

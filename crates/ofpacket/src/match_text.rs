@@ -215,7 +215,11 @@ impl Text {
         self.put(OxmField::TUN_ERSPAN_HWID, "tun_erspan_hwid", Hex)?;
         self.put(OxmField::TUN_GTPU_FLAGS, "gtpu_flags", Hex)?;
         self.put(OxmField::TUN_GTPU_MSGTYPE, "gtpu_msgtype", Plain)?;
-        self.put(OxmField::TUN_FLAGS, "tun_flags", Value)?;
+        if let Some(oxm) = self.take(OxmField::TUN_FLAGS) {
+            self.word("tun_flags=");
+            let (value, mask) = (oxm.to_u128().unwrap_or(0) as u32, oxm.mask_u128().unwrap_or(0) as u32);
+            write_flags_masked(&mut self.out, Kind::TunFlags, value, mask & 1, u32::MAX)?;
+        }
         for i in 0..64 {
             let Some(oxm) = self.take(OxmField::tun_metadata(i)) else {
                 continue;

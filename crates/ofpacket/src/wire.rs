@@ -137,6 +137,14 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Fails unless nothing is left but zeros that fill up to a multiple of four: the end of a property.
+    pub(crate) fn finish_property(&mut self) -> Result<()> {
+        match self.data.len() {
+            n @ 0..4 => self.zeros(n),
+            _ => self.finish(),
+        }
+    }
+
     /// The type and the contents of the next property: `{ type16, length16, contents, pad }`, the length
     /// without the padding to eight bytes.
     pub(crate) fn property(&mut self, what: &'static str) -> Result<(u16, Self)> {
@@ -254,6 +262,22 @@ impl<'a> Writer<'a> {
     pub(crate) fn port16(&mut self, port: crate::PortNo) {
         let v = port.to_u16().unwrap_or_else(|| self.overflow("port number"));
         self.u16(v);
+    }
+
+    /// A property that holds one byte. Open vSwitch counts its padding as contents.
+    pub(crate) fn property_u8(&mut self, kind: u16, what: &'static str, v: u8) {
+        self.property(kind, what, |w| {
+            w.u8(v);
+            w.zeros(3);
+        });
+    }
+
+    /// A property that holds 16 bits. Open vSwitch counts its padding as contents.
+    pub(crate) fn property_u16(&mut self, kind: u16, what: &'static str, v: u16) {
+        self.property(kind, what, |w| {
+            w.u16(v);
+            w.zeros(2);
+        });
     }
 
     fn overflow<T: Default>(&mut self, what: &'static str) -> T {

@@ -49,13 +49,17 @@ impl Local {
         self.session.subscribe()
     }
 
+    /// Waits for the database, but not for long: an agent without it has
+    /// something to say, too.
+    pub(super) async fn ready(&self) {
+        if let Err(error) = self.session.ready(SAY_AFTER).await {
+            tracing::error!(%error, "the local database is not there yet");
+        }
+    }
+
     /// `external_ids:system-id`, as soon as the database has one.
     pub(super) async fn system_id(&self) -> anyhow::Result<String> {
-        let read =
-            |replica: &Replica| Some(global(replica)?.map_get("external_ids", "system-id")?.to_owned());
-        if let Err(error) = self.session.ready(SAY_AFTER).await {
-            tracing::error!(%error, "waiting for the local database, to learn this chassis' name; --chassis names it");
-        }
+        let read = |replica: &Replica| Some(global(replica)?.map_get("external_ids", "system-id")?.to_owned());
         let mut replicas = self.session.subscribe();
         let replica = replicas.wait_for(|replica| read(replica).is_some()).await?;
         read(&replica).context("the local database has no system-id")

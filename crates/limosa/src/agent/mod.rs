@@ -44,12 +44,16 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     let store = Directory::open(&options.store).await.context("the store (--store, LIMOSA_STORE)")?;
     let objects = store.watch();
     let local = Local::open(&options.ovs_rundir);
-    let chassis = match options.chassis {
-        Some(chassis) => chassis,
-        None => tokio::select! {
-            chassis = local.system_id() => chassis?,
-            () = shutdown.asked() => return Ok(()),
-        },
+    let named = async {
+        local.ready().await;
+        match options.chassis {
+            Some(chassis) => Ok(chassis),
+            None => local.system_id().await,
+        }
+    };
+    let chassis = tokio::select! {
+        chassis = named => chassis?,
+        () = shutdown.asked() => return Ok(()),
     };
     tracing::info!(chassis, ovs_rundir = %options.ovs_rundir.display(), store = %options.store.display(), "agent started");
     let agent = Agent {

@@ -68,7 +68,7 @@ impl Controller2 {
                 METER_ID => out.meter_id = Some(body.u32()?),
                 _ => return Err(body.error(DecodeErrorKind::BadValue(kind.into()))),
             }
-            body.finish()?;
+            body.finish_property()?;
         }
         Ok(out)
     }
@@ -77,13 +77,13 @@ impl Controller2 {
     pub(super) fn encode(&self, w: &mut Writer<'_>) {
         w.zeros(6);
         if self.max_len != Self::WHOLE_PACKET {
-            w.property(MAX_LEN, WHAT, |w| w.u16(self.max_len));
+            w.property_u16(MAX_LEN, WHAT, self.max_len);
         }
         if self.controller_id != 0 {
-            w.property(CONTROLLER_ID, WHAT, |w| w.u16(self.controller_id));
+            w.property_u16(CONTROLLER_ID, WHAT, self.controller_id);
         }
         if self.reason != Self::REASON_ACTION {
-            w.property(REASON, WHAT, |w| w.u8(self.reason));
+            w.property_u8(REASON, WHAT, self.reason);
         }
         if !self.userdata.is_empty() {
             w.property(USERDATA, WHAT, |w| w.slice(&self.userdata));

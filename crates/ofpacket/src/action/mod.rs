@@ -16,7 +16,8 @@ pub use learn::{Learn, LearnDst, LearnSpec, LearnSrc};
 use crate::error::DecodeErrorKind;
 use crate::oxm::{Oxm, OxmField};
 use crate::wire::{Reader, Result, Writer};
-use crate::{Match, PortNo};
+use crate::PortNo;
+use crate::match_::trim_option;
 
 /// An action: one of OpenFlow 1.5's (section 7.2.6) or of Open vSwitch's (`lib/ofp-actions.c`).
 ///
@@ -65,6 +66,8 @@ pub enum Action {
     PopMpls(u16),
     /// Decrement the TTL of the outer MPLS label.
     DecMplsTtl,
+    /// Set the TTL of the IP header.
+    SetNwTtl(u8),
     /// Decrement the TTL of the IP header.
     DecNwTtl,
     /// Decrement the TTL of the IP header; if it expires, tell the controllers with these ids.
@@ -260,8 +263,7 @@ impl Action {
 fn canonical_oxm(oxm: &Oxm) -> Oxm {
     let field = oxm.field.preferred();
     if field.tun_metadata_index().is_some() {
-        // The same trimming as in a match.
-        return Match(vec![oxm.clone()]).canonical().0.swap_remove(0);
+        return trim_option(oxm);
     }
     let Some(mask) = oxm.mask.as_deref().filter(|mask| mask.iter().any(|&b| b != 0xff)) else {
         return Oxm { field, value: oxm.value.clone(), mask: None };

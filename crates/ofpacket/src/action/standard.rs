@@ -20,6 +20,7 @@ const PUSH_MPLS: u16 = 19;
 const POP_MPLS: u16 = 20;
 const SET_QUEUE: u16 = 21;
 const GROUP: u16 = 22;
+const SET_NW_TTL: u16 = 23;
 const DEC_NW_TTL: u16 = 24;
 const SET_FIELD: u16 = 25;
 const COPY_FIELD: u16 = 28;
@@ -36,6 +37,7 @@ pub(super) fn decode(kind: u16, r: &mut Reader<'_>) -> Result<Option<Action>> {
         POP_MPLS => Action::PopMpls(r.u16()?),
         SET_QUEUE => Action::SetQueue(r.u32()?),
         GROUP => Action::Group(r.u32()?),
+        SET_NW_TTL => Action::SetNwTtl(r.u8()?),
         DEC_NW_TTL => Action::DecNwTtl,
         SET_FIELD => Action::SetField(Oxm::decode(r)?),
         COPY_FIELD => {
@@ -72,6 +74,7 @@ pub(super) fn encode(action: &Action, w: &mut Writer<'_>) -> bool {
         Action::PopMpls(ethertype) => put(POP_MPLS, &|w| w.u16(*ethertype)),
         Action::SetQueue(queue) => put(SET_QUEUE, &|w| w.u32(*queue)),
         Action::Group(group) => put(GROUP, &|w| w.u32(*group)),
+        Action::SetNwTtl(ttl) => put(SET_NW_TTL, &|w| w.u8(*ttl)),
         Action::DecNwTtl => put(DEC_NW_TTL, &|w| w.zeros(4)),
         Action::SetField(oxm) => put(SET_FIELD, &|w| oxm.encode(w)),
         Action::CopyField { n_bits, src_offset, dst_offset, src, dst } => put(COPY_FIELD, &|w| {

@@ -38,6 +38,7 @@ impl Display for Action {
             Self::PushMpls(ethertype) => write!(f, "push_mpls:{ethertype:#06x}"),
             Self::PopMpls(ethertype) => write!(f, "pop_mpls:{ethertype:#06x}"),
             Self::DecMplsTtl => f.write_str("dec_mpls_ttl"),
+            Self::SetNwTtl(ttl) => write!(f, "mod_nw_ttl:{ttl}"),
             Self::DecNwTtl => f.write_str("dec_ttl"),
             Self::DecTtlCntIds(ids) => {
                 let ids: Vec<_> = ids.iter().map(u16::to_string).collect();

@@ -54,12 +54,13 @@ impl FlowMonitorRequest {
     pub const MODIFY: u16 = 8;
     /// With their instructions.
     pub const INSTRUCTIONS: u16 = 16;
-    /// One's own changes in full too.
+    /// One's own changes in full too. Open vSwitch refuses it (`lib/ofp-monitor.c`, BAD_FLAGS): whoever
+    /// wants to see its own changes in full watches on a second connection.
     pub const NO_ABBREV: u16 = 32;
     /// One's own changes only.
     pub const ONLY_OWN: u16 = 64;
 
-    /// Everything about all flows of all tables.
+    /// Everything about all flows of all tables; changes made on the same connection come abbreviated.
     pub fn everything(monitor_id: u32) -> Self {
         Self::in_table(monitor_id, TABLE_ALL)
     }
@@ -70,12 +71,7 @@ impl FlowMonitorRequest {
             monitor_id,
             out_port: PortNo::ANY,
             out_group: GROUP_ANY,
-            flags: Self::INITIAL
-                | Self::ADD
-                | Self::REMOVED
-                | Self::MODIFY
-                | Self::INSTRUCTIONS
-                | Self::NO_ABBREV,
+            flags: Self::INITIAL | Self::ADD | Self::REMOVED | Self::MODIFY | Self::INSTRUCTIONS,
             table_id,
             command: FlowMonitorCommand::Add,
             match_: Match::new(),

@@ -114,7 +114,7 @@ impl PacketIn2 {
                     body.rest();
                 }
             }
-            body.finish()?;
+            body.finish_property()?;
         }
         Ok(out)
     }
@@ -127,12 +127,12 @@ impl PacketIn2 {
         if let Some(id) = self.buffer_id {
             w.property(BUFFER_ID, WHAT, |w| w.u32(id));
         }
-        w.property(TABLE_ID, WHAT, |w| w.u8(self.table_id));
+        w.property_u8(TABLE_ID, WHAT, self.table_id);
         w.property(COOKIE, WHAT, |w| {
             w.zeros(4);
             w.u64(self.cookie);
         });
-        w.property(REASON, WHAT, |w| w.u8(self.reason));
+        w.property_u8(REASON, WHAT, self.reason);
         w.property(METADATA, WHAT, |w| self.metadata.encode_fields(w));
         if !self.userdata.is_empty() {
             w.property(USERDATA, WHAT, |w| w.slice(&self.userdata));

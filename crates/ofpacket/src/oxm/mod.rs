@@ -80,6 +80,13 @@ impl Oxm {
     }
 }
 
+/// Whether a mask selects all of a field. A tunnel option is a multiple of four bytes long, and a switch
+/// leaves out the leading bytes of a mask that do not count: one byte of ones is not all of an option.
+pub(crate) fn is_full(field: OxmField, mask: &[u8]) -> bool {
+    let whole = field.tun_metadata_index().is_none() || matches!(mask.len(), n @ 4.. if n.is_multiple_of(4));
+    whole && mask.iter().all(|&b| b == 0xff)
+}
+
 /// As in `set_field`, without its arrow: `0x2->reg15`, `0x1/0x1->reg10`.
 impl fmt::Display for Oxm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

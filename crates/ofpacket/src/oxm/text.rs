@@ -24,7 +24,7 @@ pub(crate) fn flag_names(kind: Kind) -> &'static [&'static str] {
 /// The value, with its mask if it has one that is not all ones.
 pub(crate) fn write_value(f: &mut impl Write, oxm: &Oxm) -> fmt::Result {
     let value = &oxm.value[..];
-    let mask = oxm.mask.as_deref().filter(|mask| !mask.iter().all(|&b| b == 0xff));
+    let mask = oxm.mask.as_deref().filter(|mask| !super::is_full(oxm.field, mask));
     if mask.is_some_and(|mask| mask.iter().all(|&b| b == 0)) {
         return f.write_str("ANY");
     }
@@ -60,11 +60,11 @@ pub(crate) fn write_value(f: &mut impl Write, oxm: &Oxm) -> fmt::Result {
     }
 }
 
-/// `0x` and the digits without leading zeros.
+/// `0x` and the digits without leading zeros; `0` for zero.
 pub(crate) fn write_hex(f: &mut impl Write, bytes: &[u8]) -> fmt::Result {
     let first = bytes.iter().position(|&b| b != 0);
     let Some((&head, tail)) = first.and_then(|i| bytes[i..].split_first()) else {
-        return f.write_str("0x0");
+        return f.write_char('0');
     };
     write!(f, "{head:#x}")?;
     tail.iter().try_for_each(|b| write!(f, "{b:02x}"))

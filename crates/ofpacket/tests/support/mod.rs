@@ -1,0 +1,122 @@
+//! A private Open vSwitch: ovsdb-server and ovs-vswitchd with the dummy datapath, which needs neither a
+//! network nor the kernel's module, in a directory of their own.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// A running Open vSwitch with one bridge, `br0`. It ends when this is dropped.
+pub(crate) struct Ovs {
+    dir: tempfile::TempDir,
+}
+
+const SCHEMA: &str = "/usr/share/openvswitch/vswitch.ovsschema";
+
+impl Ovs {
+    /// Starts it, and returns when the bridge is there.
+    pub(crate) fn start() -> Self {
+        assert!(
+            Path::new(SCHEMA).exists(),
+            "this test needs Open vSwitch: install openvswitch-switch (there is no {SCHEMA})"
+        );
+        let dir = tempfile::Builder::new().prefix("ovs").tempdir_in("/tmp").expect("a directory in /tmp");
+        let ovs = Self { dir };
+        let file = |name: &str| ovs.path(name).display().to_string();
+        let db = format!("unix:{}", file("db.sock"));
+        ovs.run("ovsdb-tool", ["create", &file("conf.db"), SCHEMA]);
+        let daemon = |name: &str| {
+            [
+                format!("--pidfile={}", file(&format!("{name}.pid"))),
+                format!("--log-file={}", file(&format!("{name}.log"))),
+                format!("--unixctl={}", file(&format!("{name}.ctl"))),
+            ]
+        };
+        // With --detach they return when they are ready.
+        let mut args = vec!["--detach".to_owned(), "--no-chdir".to_owned()];
+        args.extend(daemon("ovsdb-server"));
+        args.extend([file("conf.db"), format!("--remote=p{db}")]);
+        ovs.run("ovsdb-server", &args);
+        ovs.vsctl(["--no-wait", "init"]);
+        let mut args = vec!["--detach".to_owned(), "--no-chdir".to_owned()];
+        args.extend(["--enable-dummy=override".to_owned(), "--disable-system".to_owned()]);
+        args.extend(daemon("ovs-vswitchd"));
+        args.push(db);
+        ovs.run("ovs-vswitchd", &args);
+        let bridge = "add-br br0 -- set bridge br0 datapath-type=dummy fail-mode=secure";
+        ovs.vsctl(bridge.split(' '));
+        ovs
+    }
+
+    /// A file of its directory.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The management socket of the bridge.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.path("br0.mgmt")
+    }
+
+    /// Runs `ovs-vsctl`.
+    pub(crate) fn vsctl<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, args: I) -> String {
+        let db = format!("--db=unix:{}", self.path("db.sock").display());
+        let mut all = vec![db.into(), "--timeout=20".into()];
+        all.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self.run("ovs-vsctl", all)
+    }
+
+    /// Runs `ovs-ofctl -O OpenFlow15 OPTIONS COMMAND BRIDGE ARGS`.
+    pub(crate) fn ofctl(&self, options: &[&str], command: &str, args: &[&str]) -> String {
+        text(&self.try_ofctl(options, command, args))
+    }
+
+    /// As [`Ovs::ofctl`], but it may fail.
+    pub(crate) fn try_ofctl(&self, options: &[&str], command: &str, args: &[&str]) -> Output {
+        let bridge = format!("unix:{}", self.socket().display());
+        let mut all = vec!["-O", "OpenFlow15", "--no-names"];
+        all.extend(options);
+        all.extend([command, &bridge]);
+        all.extend(args);
+        self.output("ovs-ofctl", all)
+    }
+
+    /// Runs `ovs-appctl -t ovs-vswitchd`.
+    pub(crate) fn appctl(&self, args: &[&str]) -> String {
+        let target = self.path("ovs-vswitchd.ctl");
+        let mut all = vec![OsStr::new("--timeout=20"), OsStr::new("-t"), target.as_os_str()];
+        all.extend(args.iter().map(OsStr::new));
+        self.run("ovs-appctl", all)
+    }
+
+    /// Kills a daemon, `ovs-vswitchd` or `ovsdb-server`, without a farewell.
+    pub(crate) fn kill(&self, daemon: &str) {
+        let pidfile = self.path(&format!("{daemon}.pid"));
+        if let Ok(pid) = std::fs::read_to_string(&pidfile) {
+            let _ = Command::new("kill").args(["-9", pid.trim()]).output();
+            let _ = std::fs::remove_file(pidfile);
+        }
+    }
+
+    fn run<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, program: &str, args: I) -> String {
+        text(&self.output(program, args))
+    }
+
+    fn output<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, program: &str, args: I) -> Output {
+        let mut command = Command::new(program);
+        command.args(args).env("OVS_RUNDIR", self.dir.path());
+        command.output().unwrap_or_else(|error| panic!("cannot run {program}: {error}: install openvswitch-switch"))
+    }
+}
+
+impl Drop for Ovs {
+    fn drop(&mut self) {
+        self.kill("ovs-vswitchd");
+        self.kill("ovsdb-server");
+    }
+}
+
+fn text(output: &Output) -> String {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {stderr}", output.status);
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
