@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 
-use crate::holder::Holder;
+use crate::holder::{Holder, Priority};
 use crate::process::Process;
 
 /// How long a daemon may take to end on a signal.
@@ -120,7 +120,9 @@ impl DaemonHandle {
         ensure!(!self.alive(), "{} in {} runs already", self.daemon.name(), self.ns);
         let dir = self.dir.to_str().context("a run directory with a strange name")?;
         let argv = self.daemon.command(dir);
-        let mut command = self.holder.command(&self.ns, &argv[0]);
+        let switch = self.daemon == Daemon::Vswitchd;
+        let priority = if switch { Priority::First } else { Priority::Ordinary };
+        let mut command = self.holder.command_at(&self.ns, priority, &argv[0]);
         command.args(&argv[1..]).env("OVS_RUNDIR", dir).env("OVN_RUNDIR", dir);
         let output = self.holder.output(command).await?;
         ensure!(

@@ -11,7 +11,7 @@ use futures::future::try_join_all;
 
 use crate::chassis::{CTL_TIMEOUT, Chassis};
 use crate::daemon::{Daemon, DaemonHandle};
-use crate::holder::Holder;
+use crate::holder::{Holder, Priority};
 use crate::network::LogicalPort;
 use crate::process::LabProcess;
 use crate::rundir::RunDir;
@@ -20,7 +20,7 @@ use crate::rundir::RunDir;
 pub const CENTRAL: &str = "central";
 
 /// The programs a lab cannot do without, and Debian's packages of them.
-const PROGRAMS: [(&str, &str); 8] = [
+const PROGRAMS: [(&str, &str); 9] = [
     ("ovs-vswitchd", "openvswitch-switch"),
     ("ovsdb-tool", "openvswitch-switch"),
     ("ovn-northd", "ovn-central"),
@@ -29,6 +29,7 @@ const PROGRAMS: [(&str, &str); 8] = [
     ("ip", "iproute2"),
     ("ethtool", "ethtool"),
     ("nsenter", "util-linux"),
+    ("sysctl", "procps"),
 ];
 
 /// What a lab is to be like.
@@ -232,10 +233,20 @@ impl Lab {
     ///
     /// When it does not start.
     pub async fn spawn_in(&self, ns: &str, command: &Command) -> Result<LabProcess> {
+        self.spawn_at(ns, Priority::Ordinary, command).await
+    }
+
+    /// As [`spawn_in`](Self::spawn_in), with a say in who runs first.
+    pub(crate) async fn spawn_at(
+        &self,
+        ns: &str,
+        priority: Priority,
+        command: &Command,
+    ) -> Result<LabProcess> {
         let program = Path::new(command.get_program()).file_name().context("a program without a name")?;
         let number = self.logs.fetch_add(1, Ordering::Relaxed);
         let log = self.dir().join("log").join(format!("{number}-{ns}-{}.log", program.to_string_lossy()));
-        LabProcess::spawn(&self.holder, ns, command, log).await
+        LabProcess::spawn(&self.holder, ns, priority, command, log).await
     }
 
     /// Runs a command in a namespace of the lab to its end.

@@ -24,7 +24,8 @@ pub const ECHO_PORT: u16 = 7777;
 /// network byte order.
 pub const PAYLOAD: usize = 16;
 
-/// How long to wait for the last answers after the last packet.
+/// How long nothing must have come, after the last packet, for the rest to be
+/// given up.
 const STRAGGLERS: Duration = Duration::from_millis(500);
 
 /// Said once the first answer is there.
@@ -63,9 +64,13 @@ pub fn run(dst: SocketAddrV4, rate: u32, out: &Path, stop: &AtomicBool) -> Resul
     let (sent, arrivals) = thread::scope(|scope| {
         let receiver = scope.spawn(|| receive(&socket, dst, &answered, &sender_done));
         let sent = send(&socket, dst, rate, stop);
-        let last = monotonic_ns();
-        while answered.load(Ordering::Relaxed) < sent.len() && monotonic_ns() - last < as_ns(STRAGGLERS) {
+        let mut last = (monotonic_ns(), 0);
+        while answered.load(Ordering::Relaxed) < sent.len() && monotonic_ns() - last.0 < as_ns(STRAGGLERS) {
             thread::sleep(Duration::from_millis(5));
+            let now = answered.load(Ordering::Relaxed);
+            if now > last.1 {
+                last = (monotonic_ns(), now);
+            }
         }
         sender_done.store(true, Ordering::Relaxed);
         (sent, receiver.join())
@@ -151,8 +156,8 @@ impl Prober {
         Ok(Self(Worker::start(lab, ns, "probe", &args, READY).await?))
     }
 
-    /// Stops sending, waits up to half a second for what is still on its
-    /// way, and returns what was seen.
+    /// Stops sending, waits until all is answered or nothing has come for
+    /// half a second, and returns what was seen.
     ///
     /// # Errors
     ///

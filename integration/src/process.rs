@@ -16,7 +16,7 @@ use tokio::process::Child;
 use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
 
-use crate::holder::{Holder, within};
+use crate::holder::{Holder, Priority, within};
 
 /// A running process.
 #[derive(Debug)]
@@ -97,8 +97,14 @@ pub struct LabProcess {
 
 impl LabProcess {
     /// Starts `command` in `ns`.
-    pub(crate) async fn spawn(holder: &Holder, ns: &str, command: &Command, log: PathBuf) -> Result<Self> {
-        let mut entered = holder.command(ns, command.get_program());
+    pub(crate) async fn spawn(
+        holder: &Holder,
+        ns: &str,
+        priority: Priority,
+        command: &Command,
+        log: PathBuf,
+    ) -> Result<Self> {
+        let mut entered = holder.command_at(ns, priority, command.get_program());
         entered.args(command.get_args());
         for (key, value) in command.get_envs() {
             match value {

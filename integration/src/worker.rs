@@ -15,6 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::holder::Priority;
 use crate::lab::Lab;
 use crate::process::LabProcess;
 
@@ -86,7 +87,7 @@ impl Worker {
         command.arg(what).args(args).arg("--out").arg(&out);
         // Its log is for a person to read.
         command.env("RUST_LIB_BACKTRACE", "0");
-        let process = lab.spawn_in(ns, &command).await?;
+        let process = lab.spawn_at(ns, Priority::First, &command).await?;
         process.wait_log(ready, FINISH).await?;
         Ok(Self { process, out })
     }

@@ -219,9 +219,7 @@ fn significant(field: OxmField) -> u128 {
 /// A tunnel option as a switch writes it: without the leading bytes that do not count or, in an exact match,
 /// are zero. A mask of zeros asks whether the packet has the option at all: nothing of it is left.
 pub(crate) fn trim_option(oxm: &Oxm) -> Oxm {
-    let trim = |bytes: &[u8]| {
-        bytes.iter().position(|&b| b != 0).unwrap_or(bytes.len())
-    };
+    let trim = |bytes: &[u8]| bytes.iter().position(|&b| b != 0).unwrap_or(bytes.len());
     let Some(mask) = oxm.mask.as_deref().filter(|mask| !is_full(oxm.field, mask)) else {
         let first = trim(&oxm.value).min(oxm.value.len().saturating_sub(1));
         let value = Bytes::copy_from_slice(&oxm.value[first..]);

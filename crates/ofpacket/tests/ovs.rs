@@ -31,7 +31,8 @@ fn add_flow(ovs: &Ovs, text: &str) -> Vec<u8> {
     let out = ovs.try_ofctl(&["-mmmmmm"], "add-flow", &[text]);
     let all = String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
     assert!(out.status.success(), "{text}: {all}");
-    let hex = all.lines().find_map(|line| line.strip_prefix("0x6")).unwrap_or_else(|| panic!("{text}: {all}"));
+    let hex =
+        all.lines().find_map(|line| line.strip_prefix("0x6")).unwrap_or_else(|| panic!("{text}: {all}"));
     let digits = format!("06{hex}");
     let byte = |i: usize| u8::from_str_radix(&digits[i..i + 2], 16).expect("hexadecimal");
     (0..digits.len()).step_by(2).map(byte).collect()
@@ -124,7 +125,8 @@ fn bytes_and_text_are_those_of_ovs_ofctl() {
         let message = Message::decode(&bytes).unwrap_or_else(|error| panic!("{text}: {error}: {bytes:02x?}"));
         assert_eq!(message.encode().expect("it fits, as it came so"), bytes, "{text}: {message:?}");
         let Body::FlowMod(flow_mod) = message.body else { panic!("{text}: {:?}", message.body) };
-        let known = ["sample", "bundle", "multipath"].iter().all(|name| !text.contains(&format!("actions={name}(")));
+        let known =
+            ["sample", "bundle", "multipath"].iter().all(|name| !text.contains(&format!("actions={name}(")));
         assert_eq!(is_typed(&flow_mod.flow), known, "{text}: {:?}", flow_mod.flow);
         asked.push(flow_mod.flow);
     }

@@ -1,7 +1,7 @@
 //! Prints every change of a bridge's flows: `monitor unix:/run/openvswitch/br-int.mgmt`.
 
-use openflow_rs::{Client, Config, Event};
 use ofpacket::FlowMonitorRequest;
+use openflow_rs::{Client, Config, Event};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {

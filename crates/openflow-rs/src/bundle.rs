@@ -11,9 +11,7 @@
 //! sent along would carry out the rest. So everything up to CLOSE is sent without waiting, and COMMIT only
 //! when the reply to CLOSE shows that every ADD is in. On a local socket that costs some 20 microseconds.
 
-use ofpacket::{
-    Body, BundleAdd, BundleControl, BundleControlType, FlowMod, Message, OfError, OfErrorNumber,
-};
+use ofpacket::{Body, BundleAdd, BundleControl, BundleControlType, FlowMod, Message, OfError, OfErrorNumber};
 
 use crate::{BundleError, CloseReason, Error};
 
@@ -53,14 +51,16 @@ impl Bundle {
     pub(crate) fn new(first_xid: u32, mods: Vec<FlowMod>) -> (Self, impl Iterator<Item = Message>) {
         let id = first_xid;
         let n = mods.len() as u32;
-        let bundle =
-            Self { id, first_xid, mods: n, errors: Vec::new(), refused: None, committing: false };
+        let bundle = Self { id, first_xid, mods: n, errors: Vec::new(), refused: None, committing: false };
         let open = bundle.control(first_xid, BundleControlType::OpenRequest);
         let close = bundle.control(first_xid + 1 + n, BundleControlType::CloseRequest);
         let adds = mods.into_iter().zip(first_xid + 1..).map(move |(flow_mod, xid)| {
             let body = Box::new(Body::FlowMod(flow_mod));
             let properties = bytes::Bytes::new();
-            Message { xid, body: Body::BundleAdd(BundleAdd { bundle_id: id, flags: FLAGS, body, properties }) }
+            Message {
+                xid,
+                body: Body::BundleAdd(BundleAdd { bundle_id: id, flags: FLAGS, body, properties }),
+            }
         });
         (bundle, std::iter::once(open).chain(adds).chain(std::iter::once(close)))
     }

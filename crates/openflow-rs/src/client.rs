@@ -36,8 +36,7 @@ impl Client {
     /// # Errors
     /// Nobody listens there, or whoever does speaks another version, refuses, or does not answer.
     pub async fn connect(target: &Target, config: Config) -> Result<(Self, Events), Error> {
-        let failed =
-            |error| Error::Connect { target: target.to_string(), source: Arc::new(error) };
+        let failed = |error| Error::Connect { target: target.to_string(), source: Arc::new(error) };
         let limit = config.request_timeout;
         let timeout = |_| Error::Timeout { what: "the connection" };
         match target {

@@ -39,10 +39,7 @@ pub struct Events {
 }
 
 impl Events {
-    pub(crate) fn new(
-        queue: mpsc::Receiver<Event>,
-        closed: watch::Receiver<Option<CloseReason>>,
-    ) -> Self {
+    pub(crate) fn new(queue: mpsc::Receiver<Event>, closed: watch::Receiver<Option<CloseReason>>) -> Self {
         Self { queue, closed, told: false }
     }
 

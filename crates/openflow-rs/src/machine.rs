@@ -6,8 +6,9 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use ofpacket::{
-    AsyncConfig, Body, EncodeError, Experimenter, Features, FlowMod, FlowStats, Hello, Message, MultipartReply, MultipartRequest,
-    OfError, PortDesc, PortNo, ReplyBody, RequestBody, SwitchConfig,
+    AsyncConfig, Body, EncodeError, Experimenter, Features, FlowMod, FlowMonitorRequest, FlowStats, Hello,
+    Message, MultipartReply, MultipartRequest, OfError, PortDesc, PortNo, ReplyBody, RequestBody,
+    SwitchConfig,
 };
 
 use crate::bundle::{Bundle, Step, is_bad_bundle};
@@ -84,7 +85,10 @@ enum PendingKind {
     TlvTable,
     Monitor(Vec<u32>),
     /// A barrier, and the first error of the requests before it, which begin with that xid.
-    Barrier { first_xid: u32, error: Option<OfError> },
+    Barrier {
+        first_xid: u32,
+        error: Option<OfError>,
+    },
 }
 
 /// The reasons for packet-ins that actions cause: `OFPR_APPLY_ACTION`, `_ACTION_SET`, `_GROUP`, `_PACKET_OUT`.
@@ -276,11 +280,10 @@ impl Machine {
                 (multipart(RequestBody::PortDesc(PortNo::ANY)), PendingKind::Ports(Vec::new()))
             }
             Request::Desc => (multipart(RequestBody::Desc), PendingKind::Desc),
-            Request::TlvTable => {
-                (Body::Experimenter(Experimenter::TlvTableRequest), PendingKind::TlvTable)
-            }
+            Request::TlvTable => (Body::Experimenter(Experimenter::TlvTableRequest), PendingKind::TlvTable),
             Request::MonitorFlows(monitors) => {
                 let ids = monitors.iter().map(|monitor| monitor.monitor_id).collect();
+                let monitors = monitors.into_iter().flat_map(with_companion).collect();
                 (multipart(RequestBody::FlowMonitor(monitors)), PendingKind::Monitor(ids))
             }
             Request::Barrier => {
@@ -526,6 +529,22 @@ impl Machine {
     }
 }
 
+/// Open vSwitch (3.0 to 3.7, `ofmonitor_report()`) does not look at NO_ABBREV: it tells one's own changes in
+/// full if ONLY_OWN is set, of any of the monitors that see the change, and tells others' changes all the same. A
+/// second monitor of the same flows has the effect there, and does no harm where the flags mean what they say.
+fn with_companion(monitor: FlowMonitorRequest) -> impl Iterator<Item = FlowMonitorRequest> {
+    const INITIAL_OR_NO_ABBREV: u16 = FlowMonitorRequest::INITIAL | FlowMonitorRequest::NO_ABBREV;
+    let companion = (monitor.flags & FlowMonitorRequest::NO_ABBREV != 0).then(|| FlowMonitorRequest {
+        monitor_id: monitor.monitor_id | COMPANION,
+        flags: monitor.flags & !INITIAL_OR_NO_ABBREV | FlowMonitorRequest::ONLY_OWN,
+        ..monitor.clone()
+    });
+    std::iter::once(monitor).chain(companion)
+}
+
+/// Marks the numbers of monitors that were not the caller's idea.
+const COMPANION: u32 = 1 << 31;
+
 /// Names for the versions that a switch speaks.
 fn describe_versions(hello: &Hello) -> String {
     const NAMES: [(u8, &str); 6] = [
@@ -543,4 +562,3 @@ fn describe_versions(hello: &Hello) -> String {
         false => spoken.join(", "),
     }
 }
-

@@ -1,6 +1,8 @@
 //! What can be asked, and what is answered.
 
-use ofpacket::{FlowDescRequest, FlowMod, FlowMonitorRequest, FlowStats, PacketOut, PortDesc, SwitchDesc, TlvTable};
+use ofpacket::{
+    FlowDescRequest, FlowMod, FlowMonitorRequest, FlowStats, PacketOut, PortDesc, SwitchDesc, TlvTable,
+};
 
 use crate::{BundleError, CloseReason, Error};
 

@@ -61,10 +61,10 @@ async fn a_bundle_is_what_the_dump_shows() {
     assert_eq!(client.desc().await.expect("a description").manufacturer, "Nicira, Inc.");
     assert!(client.features().n_tables > 200);
     let ports = client.port_desc().await.expect("ports");
-    assert_eq!(ports.iter().map(|port| (port.port_no, &port.name[..])).collect::<Vec<_>>(), [(
-        PortNo::LOCAL,
-        "br0"
-    )]);
+    assert_eq!(
+        ports.iter().map(|port| (port.port_no, &port.name[..])).collect::<Vec<_>>(),
+        [(PortNo::LOCAL, "br0")]
+    );
 
     let asked = by_key((0..1000).map(numbered));
     client.bundle(asked.values().cloned().map(FlowMod::add).collect()).await.expect("a bundle");
@@ -150,7 +150,10 @@ async fn a_monitor_tells_of_everybodys_flows() {
     assert_eq!((event, flow.actions()), (FlowUpdateEvent::Modified, &[Action::output(2u32)][..]));
     ovs.ofctl(&[], "add-flow", &["table=9,reg14=3,actions=output:4"]);
     let (event, flow) = update(&mut events, is_foreign).await;
-    assert_eq!((event, flow.to_string()), (FlowUpdateEvent::Added, " table=9, reg14=0x3 actions=output:4".into()));
+    assert_eq!(
+        (event, flow.to_string()),
+        (FlowUpdateEvent::Added, " table=9, reg14=0x3 actions=output:4".into())
+    );
     ovs.ofctl(&[], "del-flows", &["table=9"]);
     for _ in 0..2 {
         assert_eq!(update(&mut events, is_foreign).await.0, FlowUpdateEvent::Removed);

@@ -13,11 +13,11 @@ pub use controller::Controller2;
 pub use ct::{Ct, CtZone, Nat};
 pub use learn::{Learn, LearnDst, LearnSpec, LearnSrc};
 
+use crate::PortNo;
 use crate::error::DecodeErrorKind;
+use crate::match_::trim_option;
 use crate::oxm::{Oxm, OxmField};
 use crate::wire::{Reader, Result, Writer};
-use crate::PortNo;
-use crate::match_::trim_option;
 
 /// An action: one of OpenFlow 1.5's (section 7.2.6) or of Open vSwitch's (`lib/ofp-actions.c`).
 ///

@@ -122,12 +122,7 @@ impl TlvTable {
         }
         let mut maps = Vec::new();
         while !r.is_empty() {
-            maps.push(TlvMap {
-                class: r.u16()?,
-                kind: r.u8()?,
-                len: r.u8()?,
-                index: r.u16()?,
-            });
+            maps.push(TlvMap { class: r.u16()?, kind: r.u8()?, len: r.u8()?, index: r.u16()? });
             r.skip(2)?;
         }
         Ok(Self { max_option_space, max_fields, maps })

@@ -104,7 +104,9 @@ impl Ovs {
     fn output<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, program: &str, args: I) -> Output {
         let mut command = Command::new(program);
         command.args(args).env("OVS_RUNDIR", self.dir.path());
-        command.output().unwrap_or_else(|error| panic!("cannot run {program}: {error}: install openvswitch-switch"))
+        command
+            .output()
+            .unwrap_or_else(|error| panic!("cannot run {program}: {error}: install openvswitch-switch"))
     }
 }
 
