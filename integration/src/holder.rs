@@ -38,9 +38,11 @@ const COMMAND_DEADLINE: Duration = Duration::from_secs(90);
 /// How long the kernel may take to end every process of a lab.
 const TEARDOWN_DEADLINE: Duration = Duration::from_secs(20);
 
-/// What the holder runs: `ready` tells the owner that the namespaces are
-/// there, and `exec` leaves `cat` alone in the role of PID 1.
-const SCRIPT: &str = "mount -t tmpfs tmpfs /run/netns && echo ready && exec cat";
+/// What the holder runs. Its file systems in memory are the lab's own and end
+/// with it; `ready` tells the owner that the namespaces are there, and `exec`
+/// leaves `cat` alone in the role of PID 1.
+const SCRIPT: &str = "
+    mount -t tmpfs tmpfs /run/netns && mount -t tmpfs tmpfs /dev/shm && echo ready && exec cat";
 
 /// What makes a program run as soon as it has something to do.
 const REALTIME: [&str; 3] = ["chrt", "--rr", "1"];

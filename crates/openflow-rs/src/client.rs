@@ -170,7 +170,8 @@ impl Client {
     }
 
     /// Asks to be told of flows. What is there already comes as [`Event::FlowUpdates`], then
-    /// [`Event::InitialFlowsDone`], then what changes; this returns when the second of these is queued.
+    /// [`Event::InitialFlowsDone`], then what changes, one's own changes included; this returns when the second
+    /// of these is queued.
     ///
     /// # Errors
     /// See [`Error`].

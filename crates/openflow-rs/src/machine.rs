@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use ofpacket::{
-    AsyncConfig, Body, EncodeError, Experimenter, Features, FlowMod, FlowMonitorRequest, FlowStats, Hello,
-    Message, MultipartReply, MultipartRequest, OfError, PortDesc, PortNo, ReplyBody, RequestBody,
-    SwitchConfig,
+    AsyncConfig, Body, EncodeError, Experimenter, Features, FlowMod, FlowMonitorCommand, FlowMonitorRequest,
+    FlowStats, Hello, Message, MultipartReply, MultipartRequest, OfError, PortDesc, PortNo, ReplyBody,
+    RequestBody, SwitchConfig,
 };
 
 use crate::bundle::{Bundle, Step, is_bad_bundle};
@@ -529,17 +529,18 @@ impl Machine {
     }
 }
 
-/// Open vSwitch (3.0 to 3.7, `ofmonitor_report()`) does not look at NO_ABBREV: it tells one's own changes in
-/// full if ONLY_OWN is set, of any of the monitors that see the change, and tells others' changes all the same. A
-/// second monitor of the same flows has the effect there, and does no harm where the flags mean what they say.
+/// One's own changes in full too. NO_ABBREV should say that, but Open vSwitch (3.0 to 3.7) refuses it; instead it
+/// tells own changes in full where ONLY_OWN is set in any of the monitors that see the change, and others'
+/// changes all the same (`ofmonitor_report()`). A second monitor of the same flows has that effect, and takes
+/// nothing away where ONLY_OWN means what it says.
 fn with_companion(monitor: FlowMonitorRequest) -> impl Iterator<Item = FlowMonitorRequest> {
-    const INITIAL_OR_NO_ABBREV: u16 = FlowMonitorRequest::INITIAL | FlowMonitorRequest::NO_ABBREV;
-    let companion = (monitor.flags & FlowMonitorRequest::NO_ABBREV != 0).then(|| FlowMonitorRequest {
+    let flags = monitor.flags & !FlowMonitorRequest::NO_ABBREV;
+    let companion = (monitor.command == FlowMonitorCommand::Add).then(|| FlowMonitorRequest {
         monitor_id: monitor.monitor_id | COMPANION,
-        flags: monitor.flags & !INITIAL_OR_NO_ABBREV | FlowMonitorRequest::ONLY_OWN,
+        flags: flags & !FlowMonitorRequest::INITIAL | FlowMonitorRequest::ONLY_OWN,
         ..monitor.clone()
     });
-    std::iter::once(monitor).chain(companion)
+    std::iter::once(FlowMonitorRequest { flags, ..monitor }).chain(companion)
 }
 
 /// Marks the numbers of monitors that were not the caller's idea.

@@ -3,7 +3,7 @@
 #[path = "../../ofpacket/tests/support/mod.rs"]
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use ofpacket::{
@@ -25,15 +25,20 @@ async fn next(events: &mut Events) -> Event {
     next.expect("an event in time").expect("the connection lives")
 }
 
-/// The next flow update that is about a flow for which `is` holds.
-async fn update(events: &mut Events, is: impl Fn(&Flow) -> bool) -> (FlowUpdateEvent, Flow) {
-    loop {
-        if let Event::FlowUpdates(updates) = next(events).await {
-            for update in updates {
-                if let FlowUpdate::Full { event, flow, .. } = update
-                    && is(&flow)
-                {
-                    return (event, flow);
+/// The next flow updates of a connection, one by one.
+struct Updates<'a>(&'a mut Events, VecDeque<FlowUpdate>);
+
+impl Updates<'_> {
+    /// The next one that is about a flow for which `is` holds.
+    async fn next(&mut self, is: impl Fn(&Flow) -> bool) -> (FlowUpdateEvent, Flow) {
+        loop {
+            match self.1.pop_front() {
+                Some(FlowUpdate::Full { event, flow, .. }) if is(&flow) => return (event, flow),
+                Some(_) => {}
+                None => {
+                    if let Event::FlowUpdates(updates) = next(self.0).await {
+                        self.1.extend(updates);
+                    }
                 }
             }
         }
@@ -144,24 +149,25 @@ async fn a_monitor_tells_of_everybodys_flows() {
     assert!(table.iter().any(|flow| flow.same_as(&numbered(77))));
 
     // Somebody else's changes.
+    let mut updates = Updates(&mut events, VecDeque::new());
     let is_foreign = |flow: &Flow| flow.table_id == 9;
     ovs.ofctl(&[], "mod-flows", &["table=9,reg15=3,actions=output:2"]);
-    let (event, flow) = update(&mut events, is_foreign).await;
+    let (event, flow) = updates.next(is_foreign).await;
     assert_eq!((event, flow.actions()), (FlowUpdateEvent::Modified, &[Action::output(2u32)][..]));
     ovs.ofctl(&[], "add-flow", &["table=9,reg14=3,actions=output:4"]);
-    let (event, flow) = update(&mut events, is_foreign).await;
+    let (event, flow) = updates.next(is_foreign).await;
     assert_eq!(
         (event, flow.to_string()),
         (FlowUpdateEvent::Added, " table=9, reg14=0x3 actions=output:4".into())
     );
     ovs.ofctl(&[], "del-flows", &["table=9"]);
     for _ in 0..2 {
-        assert_eq!(update(&mut events, is_foreign).await.0, FlowUpdateEvent::Removed);
+        assert_eq!(updates.next(is_foreign).await.0, FlowUpdateEvent::Removed);
     }
 
     // Our own changes, in full.
     client.bundle(vec![FlowMod::add(numbered(5000))]).await.expect("a bundle");
-    let (event, flow) = update(&mut events, |_| true).await;
+    let (event, flow) = updates.next(|_| true).await;
     assert_eq!(event, FlowUpdateEvent::Added);
     assert!(flow.same_as(&numbered(5000)), "{flow}");
 
@@ -182,8 +188,9 @@ async fn a_monitor_tells_of_everybodys_flows() {
 async fn learned_flows_and_packet_ins_arrive() {
     let ovs = Ovs::start();
     ovs.ofctl(&[], "add-tlv-map", &["{class=0x102,type=0x80,len=4}->tun_metadata0"]);
+    ovs.vsctl("add-port br0 p1 -- set interface p1 type=dummy ofport_request=5".split(' '));
     let (client, mut events) = connect(&ovs).await;
-    let (_stranger, mut strangers_events) =
+    let (stranger, mut strangers_events) =
         Client::connect(&Target::Unix(ovs.socket()), Config { controller_id: 7, ..Config::default() })
             .await
             .expect("another connection");
@@ -215,8 +222,8 @@ async fn learned_flows_and_packet_ins_arrive() {
     let mut packet = vec![0xff; 6];
     packet.extend([2, 0, 0, 0, 0, 1, 0x80, 0x35]);
     packet.resize(60, 0);
-    let out = PacketOut::new(PortNo::LOCAL, vec![Action::output(PortNo::TABLE)], packet.clone());
-    client.packet_out(out.clone()).await.expect("the switch takes the packet");
+    let hex: String = packet.iter().map(|b| format!("{b:02x}")).collect();
+    ovs.appctl(&["netdev-dummy/receive", "p1", &hex]);
 
     let (mut learned, mut packet_in) = (None, None);
     while learned.is_none() || packet_in.is_none() {
@@ -230,17 +237,26 @@ async fn learned_flows_and_packet_ins_arrive() {
         panic!("{learned:?}");
     };
     let text = " cookie=0x4c494d4f00000001, table=70, priority=1100,reg15=0x2,tun_metadata0=0x80000002 \
-                actions=set_field:0x5/0xffffff->tun_id,LOCAL";
-    assert_eq!(flow.to_string().replace("IN_PORT", "LOCAL"), text);
+                actions=set_field:0x5/0xffffff->tun_id,output:5";
+    assert_eq!(flow.to_string(), text);
     let packet_in = packet_in.expect("a packet-in");
-    assert_eq!((&packet_in.userdata[..], packet_in.in_port()), (&[1, 2, 3][..], Some(PortNo::LOCAL)));
+    assert_eq!((&packet_in.userdata[..], packet_in.in_port()), (&[1, 2, 3][..], Some(PortNo(5))));
     assert_eq!((packet_in.cookie, &packet_in.packet[..]), (OURS | 2, &packet[..]));
 
     // The stranger, who has another id, was told nothing: what it asked for came, and nothing before that.
-    _stranger.monitor_flows(vec![FlowMonitorRequest::in_table(1, 99)]).await.expect("a monitor");
+    stranger.monitor_flows(vec![FlowMonitorRequest::in_table(1, 99)]).await.expect("a monitor");
     assert!(matches!(next(&mut strangers_events).await, Event::InitialFlowsDone { .. }));
     assert!(strangers_events.try_next().is_none());
+    drop(stranger);
 
+    // The same packet, from us.
+    let out = PacketOut::new(PortNo::LOCAL, vec![Action::output(PortNo::TABLE)], packet);
+    client.packet_out(out.clone()).await.expect("the switch takes the packet");
+    loop {
+        if let Event::PacketIn(packet_in) = next(&mut events).await {
+            break assert_eq!(packet_in.in_port(), Some(PortNo::LOCAL));
+        }
+    }
     // A packet that the switch does not take.
     let bad = PacketOut { actions: vec![Action::Group(99)], ..out };
     let error = client.packet_out(bad).await.expect_err("a refusal");

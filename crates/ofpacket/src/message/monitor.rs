@@ -54,10 +54,10 @@ impl FlowMonitorRequest {
     pub const MODIFY: u16 = 8;
     /// With their instructions.
     pub const INSTRUCTIONS: u16 = 16;
-    /// One's own changes in full too. Open vSwitch refuses it (`lib/ofp-monitor.c`, BAD_FLAGS): whoever
-    /// wants to see its own changes in full watches on a second connection.
+    /// One's own changes in full too. Open vSwitch refuses it (`lib/ofp-monitor.c`, BAD_FLAGS), and takes
+    /// [`ONLY_OWN`](Self::ONLY_OWN) for it.
     pub const NO_ABBREV: u16 = 32;
-    /// One's own changes only.
+    /// One's own changes only; in Open vSwitch, one's own changes in full too.
     pub const ONLY_OWN: u16 = 64;
 
     /// Everything about all flows of all tables; changes made on the same connection come abbreviated.
