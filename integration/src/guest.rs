@@ -147,6 +147,7 @@ impl Guest {
         let pid = std::fs::read_to_string(dir.join("qemu.pid")).context("read QEMU's pid file")?;
         let pid = pid.trim().parse().context("read QEMU's pid file")?;
         let process = lab.holder.process(pid)?.context("QEMU ended at once")?;
+        process.favour();
         let holder = Arc::clone(&lab.holder);
         Ok(Self { holder, chassis: chassis.to_owned(), dir, tap, port, qmp, process, incoming })
     }

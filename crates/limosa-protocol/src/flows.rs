@@ -118,7 +118,7 @@ impl<'a> Writer<'a> {
         Ok(self.flow(
             self.facts.layout.log_to_phy()?,
             priority::MIRROR,
-            self.to_port(),
+            self.for_port(),
             actions,
             Purpose::Mirror,
         ))
@@ -156,7 +156,7 @@ impl<'a> Writer<'a> {
     /// Target, delivery: mirrored packets end here.
     #[must_use]
     pub fn gate_mirrored(&self) -> Flow {
-        self.flow(DELIVERY, priority::NOT_DELIVERED, self.to_port(), vec![], Purpose::GateMirrored)
+        self.flow(DELIVERY, priority::NOT_DELIVERED, self.for_port(), vec![], Purpose::GateMirrored)
     }
 
     /// Target, LOG_TO_PHY: packets that come without A's pipeline end here.
@@ -164,7 +164,7 @@ impl<'a> Writer<'a> {
         Ok(self.flow(
             self.facts.layout.log_to_phy()?,
             priority::GATE,
-            self.to_port(),
+            self.for_port(),
             vec![],
             Purpose::GateDirect,
         ))
@@ -204,7 +204,7 @@ impl<'a> Writer<'a> {
     /// Target, delivery: mirrored packets go to `ofport` (V).
     #[must_use]
     pub fn divert_in(&self, ofport: u32) -> Flow {
-        self.flow(DELIVERY, priority::DELIVERED, self.to_port(), vec![output(ofport)], Purpose::DivertIn)
+        self.flow(DELIVERY, priority::DELIVERED, self.for_port(), vec![output(ofport)], Purpose::DivertIn)
     }
 
     /// REMOTE_OUTPUT, below OVN's: while OVN has no flow for K, it is on `peer`.
@@ -213,7 +213,7 @@ impl<'a> Writer<'a> {
         Ok(self.flow(
             self.facts.layout.remote_output()?,
             priority::UNDER,
-            self.to_port(),
+            self.for_port(),
             actions,
             Purpose::Guard,
         ))
@@ -227,8 +227,8 @@ impl<'a> Writer<'a> {
         let actions = self.path(target)?.send_from_inport(self.port_key());
         let relay = |ip: &IpAddr| {
             let match_ = match ip {
-                IpAddr::V4(ip) => self.to_port().with(OxmField::TUN_IPV4_DST, *ip),
-                IpAddr::V6(ip) => self.to_port().with(OxmField::TUN_IPV6_DST, *ip),
+                IpAddr::V4(ip) => self.for_port().with(OxmField::TUN_IPV4_DST, *ip),
+                IpAddr::V6(ip) => self.for_port().with(OxmField::TUN_IPV6_DST, *ip),
             };
             self.flow(table, priority::UNDER, match_, actions.clone(), Purpose::Relay)
         };
@@ -282,7 +282,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Packets on their way to K, after the pipelines.
-    fn to_port(&self) -> Match {
+    fn for_port(&self) -> Match {
         Match::new()
             .with(OxmField::reg(15), self.port_key())
             .with(OxmField::METADATA, u64::from(self.subject.datapath_key))

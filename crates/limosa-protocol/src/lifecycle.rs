@@ -126,10 +126,10 @@ impl Stepper<'_> {
         if phase.is_final() {
             return;
         }
-        if (Phase::Pinning..Phase::Released).contains(&phase) {
-            if let Some(why) = self.failure() {
-                return self.end_early(why);
-            }
+        if (Phase::Pinning..Phase::Released).contains(&phase)
+            && let Some(why) = self.failure()
+        {
+            return self.end_early(why);
         }
         match phase {
             Phase::Pending => self.pending(),

@@ -13,15 +13,21 @@ use ofpacket::{
 };
 use support::Ovs;
 
-/// The flows of the corpus.
-fn corpus() -> Vec<&'static str> {
-    include_str!("corpus.txt").lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect()
+/// Flows made up to have one of everything, and flows of a real OVN.
+const CORPORA: [&str; 2] = [include_str!("corpus.txt"), include_str!("corpus-ovn.txt")];
+
+fn flows(corpus: &'static str) -> Vec<&'static str> {
+    corpus.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect()
 }
 
+/// A bridge with what the flows of the corpora refer to.
 fn bridge() -> Ovs {
     let ovs = Ovs::start();
     ovs.ofctl(&[], "add-tlv-map", &["{class=0x102,type=0x80,len=4}->tun_metadata0"]);
-    ovs.ofctl(&[], "add-group", &["group_id=1,type=all,bucket=actions=output:1"]);
+    for group in 1..=6 {
+        let group = format!("group_id={group},type=all,bucket=actions=output:1");
+        ovs.ofctl(&[], "add-group", &[&group]);
+    }
     ovs.ofctl(&[], "add-meter", &["meter=1,pktps,band=type=drop,rate=1000"]);
     ovs
 }
@@ -115,12 +121,15 @@ fn is_typed(flow: &Flow) -> bool {
 
 #[test]
 fn bytes_and_text_are_those_of_ovs_ofctl() {
-    let ovs = bridge();
-    let corpus = corpus();
+    CORPORA.into_iter().map(flows).for_each(|flows| compare(&flows));
+}
+
+fn compare(corpus: &[&str]) {
     assert!(corpus.len() >= 60, "{} flows are too few", corpus.len());
+    let ovs = bridge();
 
     let mut asked = Vec::new();
-    for text in &corpus {
+    for text in corpus {
         let bytes = add_flow(&ovs, text);
         let message = Message::decode(&bytes).unwrap_or_else(|error| panic!("{text}: {error}: {bytes:02x?}"));
         assert_eq!(message.encode().expect("it fits, as it came so"), bytes, "{text}: {message:?}");
@@ -157,8 +166,12 @@ fn bytes_and_text_are_those_of_ovs_ofctl() {
 /// What the switch shows can be asked for again, and is the same flow.
 #[test]
 fn what_is_dumped_can_be_added() {
+    CORPORA.into_iter().map(flows).for_each(|flows| restore(&flows));
+}
+
+fn restore(corpus: &[&str]) {
     let ovs = bridge();
-    corpus().iter().for_each(|text| {
+    corpus.iter().for_each(|text| {
         add_flow(&ovs, text);
     });
     let before = ovs.ofctl(&["--no-stats"], "dump-flows", &[]);

@@ -59,7 +59,8 @@ impl Local {
 
     /// `external_ids:system-id`, as soon as the database has one.
     pub(super) async fn system_id(&self) -> anyhow::Result<String> {
-        let read = |replica: &Replica| Some(global(replica)?.map_get("external_ids", "system-id")?.to_owned());
+        let read =
+            |replica: &Replica| Some(global(replica)?.map_get("external_ids", "system-id")?.to_owned());
         let mut replicas = self.session.subscribe();
         let replica = replicas.wait_for(|replica| read(replica).is_some()).await?;
         read(&replica).context("the local database has no system-id")

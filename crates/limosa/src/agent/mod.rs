@@ -20,6 +20,7 @@ use jiff::Timestamp;
 use limosa_protocol::diff::diff;
 use limosa_protocol::object::{Problem, to_microseconds};
 use limosa_protocol::{Facts, Role, Step, Survey, node};
+use ofpacket::FlowMod;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -31,6 +32,10 @@ use switch::{Switch, Told};
 
 /// How soon something that failed is tried again.
 const RETRY: Duration = Duration::from_millis(500);
+/// How soon the very same flow mods are sent again. The switch shows what it
+/// has done within a fraction of this; should it ever show something else than
+/// it was asked for, that must not become a flood.
+const RESEND: Duration = Duration::from_millis(50);
 
 #[derive(Debug)]
 pub(crate) struct Options {
@@ -63,6 +68,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
         local,
         switch: None,
         trouble: None,
+        sent: None,
     };
     agent.follow(objects, shutdown).await
 }
@@ -75,6 +81,9 @@ struct Agent {
     /// Why there is no working switch, said once.
     trouble: Option<Problem>,
     reports: Reports,
+    /// What was last sent to the switch, and when: it shows its flows at once,
+    /// and what it shows otherwise than it was asked is not asked for at once.
+    sent: Option<(Vec<FlowMod>, Instant)>,
 }
 
 impl Agent {
@@ -185,20 +194,27 @@ impl Agent {
             wake_at = [wake_at, plan.wake_at].into_iter().flatten().min();
             plans.push((migration, plan.status));
         }
-        let mods = diff(&wanted, survey.ours.iter());
-        if !mods.is_empty() {
-            let Some((_, switch)) = &self.switch else { return Ok(None) };
-            let count = mods.len();
-            switch.bundle(mods).await?;
-            tracing::debug!(count, "flow mods carried out");
-        }
-        let mut retry = false;
+        let mut retry = !self.send(diff(&wanted, survey.ours.iter())).await?;
         for (migration, status) in plans {
             retry |= !self.reports.put(migration, status).await;
         }
         let wait = wake_at.map(|at| at.duration_since(now).unsigned_abs());
-        let wait = [wait, retry.then_some(RETRY)].into_iter().flatten().min();
+        let wait = [wait, retry.then_some(RESEND)].into_iter().flatten().min();
         Ok(wait.map(|wait| Instant::now() + wait))
+    }
+
+    /// Sends flow mods as one bundle; false if they were sent a moment ago.
+    async fn send(&mut self, mods: Vec<FlowMod>) -> Result<bool, Problem> {
+        let Some((_, switch)) = self.switch.as_ref().filter(|_| !mods.is_empty()) else {
+            return Ok(true);
+        };
+        if self.sent.as_ref().is_some_and(|(sent, at)| *sent == mods && at.elapsed() < RESEND) {
+            return Ok(false);
+        }
+        switch.bundle(mods.clone()).await?;
+        tracing::debug!(count = mods.len(), "flow mods carried out");
+        self.sent = Some((mods, Instant::now()));
+        Ok(true)
     }
 }
 

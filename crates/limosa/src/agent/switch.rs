@@ -61,7 +61,14 @@ impl Switch {
         let (watcher, events) = Client::connect(&target, config).await.map_err(unreachable)?;
         watcher.monitor_flows(vec![FlowMonitorRequest::everything(1)]).await.map_err(unreachable)?;
         let flows = FlowTable::new(Survey::is_of_interest);
-        Ok(Self { writer, _watcher: watcher, events, flows, complete: false, socket: socket.display().to_string() })
+        Ok(Self {
+            writer,
+            _watcher: watcher,
+            events,
+            flows,
+            complete: false,
+            socket: socket.display().to_string(),
+        })
     }
 
     /// Waits for the next event and keeps the table up to date.

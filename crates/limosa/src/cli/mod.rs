@@ -87,6 +87,9 @@ struct ControllerArgs {
     /// The OVN southbound database
     #[arg(long, env = "OVN_SB_DB", value_name = "REMOTE", default_value = "unix:/var/run/ovn/ovnsb_db.sock")]
     sb: Remotes,
+    /// How long the object of a migration that has ended is kept
+    #[arg(long, env = "LIMOSA_RETAIN", value_name = "SECONDS", default_value = "86400", value_parser = parse_seconds)]
+    retain: Duration,
     #[command(flatten)]
     store: StoreArgs,
 }
@@ -119,8 +122,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Verb::Controller(args) => {
-            controller::run(controller::Options { nb: args.nb, sb: args.sb, store: args.store.store })
-                .await?;
+            let ControllerArgs { nb, sb, retain, store } = args;
+            controller::run(controller::Options { nb, sb, store: store.store, retain }).await?;
             Ok(ExitCode::SUCCESS)
         }
         Verb::Migrate(args) => migrate::migrate(args).await,

@@ -32,6 +32,8 @@ pub(crate) struct Options {
     pub(crate) nb: Remotes,
     pub(crate) sb: Remotes,
     pub(crate) store: PathBuf,
+    /// How long an object is kept after its migration has ended.
+    pub(crate) retain: Duration,
 }
 
 pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
@@ -43,13 +45,15 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
         () = shutdown.asked() => return Ok(()),
     };
     tracing::info!(store = %options.store.display(), "controller ready");
-    let mut controller = Controller { store: Box::new(store), databases, written: BTreeMap::new() };
+    let retain = options.retain;
+    let mut controller = Controller { store: Box::new(store), databases, retain, written: BTreeMap::new() };
     controller.follow(objects, shutdown).await
 }
 
 struct Controller {
     store: Box<dyn Store>,
     databases: Databases,
+    retain: Duration,
     /// What was last written, which the store's watch may not show yet.
     written: BTreeMap<Key, Progress>,
 }
@@ -85,6 +89,7 @@ impl Controller {
     async fn turn(&mut self, snapshot: &Snapshot) -> Option<Duration> {
         let live: BTreeSet<Key> = snapshot.migrations.values().map(Key::of).collect();
         self.written.retain(|key, _| live.contains(key));
+        self.forget(snapshot).await;
         let mut migrations: Vec<Migration> = snapshot.migrations.values().map(|m| self.latest(m)).collect();
         migrations.retain(|migration| !migration.phase().is_final());
         migrations.sort_by_key(|migration| (migration.metadata.creation_timestamp, migration.metadata.uid));
@@ -116,6 +121,20 @@ impl Controller {
             wait = [wait, next].into_iter().flatten().min();
         }
         wait
+    }
+
+    /// Deletes what has ended long ago.
+    async fn forget(&self, snapshot: &Snapshot) {
+        let now = Timestamp::now();
+        for migration in snapshot.migrations.values().filter(|m| m.phase().is_final()) {
+            let ended = migration.status.progress.steps.get(&migration.phase());
+            let since = ended.map_or(Duration::ZERO, |ended| now.duration_since(*ended).unsigned_abs());
+            if since > self.retain
+                && let Err(error) = self.store.delete(&Key::of(migration)).await
+            {
+                tracing::error!(migration = migration.metadata.name, %error, "an ended migration cannot be deleted");
+            }
+        }
     }
 
     /// The object with what this process has written of it.

@@ -68,6 +68,20 @@ impl Directory {
         key: &Key,
         edit: impl FnOnce(&mut Migration) + Send + 'static,
     ) -> Result<(), StoreError> {
+        self.locked(key, |path, file, old| {
+            let mut new = old.clone();
+            edit(&mut new);
+            if new == old { Ok(()) } else { write(path, file, &new) }
+        })
+        .await
+    }
+
+    /// Does something with an object and its file while nobody else does.
+    async fn locked(
+        &self,
+        key: &Key,
+        work: impl FnOnce(&Path, &Path, Migration) -> Result<(), StoreError> + Send + 'static,
+    ) -> Result<(), StoreError> {
         let (path, key) = (self.path.clone(), key.clone());
         blocking(move || {
             let file = object_file(&path, &key.name)?;
@@ -75,13 +89,11 @@ impl Directory {
             if !file.exists() {
                 return Err(StoreError::NotFound(key.name));
             }
-            let old = read(&file)?;
-            if old.metadata.uid != key.uid {
+            let migration = read(&file)?;
+            if migration.metadata.uid != key.uid {
                 return Err(StoreError::NotFound(key.name));
             }
-            let mut new = old.clone();
-            edit(&mut new);
-            if new == old { Ok(()) } else { write(&path, &file, &new) }
+            work(&path, &file, migration)
         })
         .await
     }
@@ -122,6 +134,14 @@ impl Store for Directory {
 
     async fn set_want(&self, key: &Key, want: Want) -> Result<(), StoreError> {
         self.change(key, move |migration| migration.spec.want = want).await
+    }
+
+    async fn delete(&self, key: &Key) -> Result<(), StoreError> {
+        let remove = |_: &Path, file: &Path, _| fs::remove_file(file).map_err(io_error("remove", file));
+        match self.locked(key, remove).await {
+            Err(StoreError::NotFound(_)) => Ok(()),
+            result => result,
+        }
     }
 
     fn watch(&self) -> watch::Receiver<Arc<Snapshot>> {
@@ -314,6 +334,10 @@ mod tests {
         assert!(matches!(store.set_want(&old, Want::Abort).await, Err(StoreError::NotFound(_))));
         store.set_want(&Key::of(&new), Want::Abort).await.unwrap();
         until(&mut store.watch(), |s| s.migrations["m1"].spec.want == Want::Abort).await;
+        store.delete(&old).await.unwrap();
+        assert!(store.watch().borrow().migrations.contains_key("m1"), "the later one was deleted");
+        store.delete(&Key::of(&new)).await.unwrap();
+        until(&mut store.watch(), |s| s.migrations.is_empty()).await;
     }
 
     #[tokio::test]

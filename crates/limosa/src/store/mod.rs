@@ -46,6 +46,8 @@ pub(crate) trait Store: Send + Sync {
     async fn put_node(&self, key: &Key, chassis: &str, status: NodeStatus) -> Result<(), StoreError>;
     /// Changes what is wanted.
     async fn set_want(&self, key: &Key, want: Want) -> Result<(), StoreError>;
+    /// Takes an object away; one that has gone already is no error.
+    async fn delete(&self, key: &Key) -> Result<(), StoreError>;
     /// The objects, now and after every change.
     fn watch(&self) -> watch::Receiver<Arc<Snapshot>>;
 }
