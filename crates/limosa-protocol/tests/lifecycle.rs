@@ -87,7 +87,7 @@ impl Stage {
         steps.iter().for_each(|step| self.node(chassis).take(*step, now));
     }
 
-    fn to_armed(&mut self) {
+    fn reach_armed(&mut self) {
         assert_eq!(self.settle(), Phase::Pinning);
         self.chassis_catch_up();
         assert_eq!(self.settle(), Phase::Arming);
@@ -99,8 +99,8 @@ impl Stage {
         assert_eq!(self.settle(), Phase::Armed);
     }
 
-    fn to_switched(&mut self) {
-        self.to_armed();
+    fn reach_switched(&mut self) {
+        self.reach_armed();
         self.steps("b", &[Step::Activated]);
         assert_eq!(self.settle(), Phase::Activated);
         self.chassis_catch_up();
@@ -120,7 +120,7 @@ impl Stage {
 fn a_migration_from_end_to_end() {
     let mut stage = Stage::new();
     stage.node("x");
-    stage.to_switched();
+    stage.reach_switched();
     assert_eq!(stage.options.last(), Some(&Some("a,b".into())), "no release before the bystander looks to b");
     stage.steps("a", &[Step::Redirected]);
     stage.steps("x", &[Step::Redirected]);
@@ -143,7 +143,7 @@ fn a_migration_from_end_to_end() {
 fn an_operators_pin_moves_with_the_guest() {
     let mut stage = Stage::new();
     stage.world.port.as_mut().unwrap().requested_chassis = Some("a".into());
-    stage.to_switched();
+    stage.reach_switched();
     stage.steps("a", &[Step::Redirected]);
     stage.settle();
     stage.chassis_catch_up();
@@ -198,7 +198,7 @@ fn a_target_that_goes_before_the_guest_ran_there_is_rolled_back() {
     let killed: Lose = |node| node.interface.as_mut().unwrap().link_up = false;
     for lose in [unplugged, killed] {
         let mut stage = Stage::new();
-        stage.to_armed();
+        stage.reach_armed();
         lose(stage.node("b"));
         assert_eq!(stage.settle(), Phase::RollingBack);
         assert_eq!(stage.why(ConditionType::Succeeded).1, "TargetLost");
@@ -213,12 +213,12 @@ fn a_target_that_goes_before_the_guest_ran_there_is_rolled_back() {
 #[test]
 fn an_abort_counts_until_the_guest_runs_on_the_target() {
     let mut stage = Stage::new();
-    stage.to_armed();
+    stage.reach_armed();
     stage.migration.spec.want = Want::Abort;
     assert_eq!(stage.settle(), Phase::RollingBack);
 
     let mut stage = Stage::new();
-    stage.to_armed();
+    stage.reach_armed();
     stage.steps("b", &[Step::Activated]);
     stage.migration.spec.want = Want::Abort;
     assert_eq!(stage.settle(), Phase::Activated, "the way is forward");
@@ -227,7 +227,7 @@ fn an_abort_counts_until_the_guest_runs_on_the_target() {
 #[test]
 fn a_chassis_that_does_not_follow_holds_nothing_up_for_good() {
     let mut stage = Stage::new();
-    stage.to_armed();
+    stage.reach_armed();
     stage.steps("b", &[Step::Activated, Step::Bound]);
     assert_eq!(stage.settle(), Phase::Activated);
     stage.now += BARRIER_DEADLINE;
@@ -247,7 +247,7 @@ fn a_chassis_that_does_not_follow_holds_nothing_up_for_good() {
 #[test]
 fn without_ovns_flows_on_the_target_there_is_no_switch() {
     let mut stage = Stage::new();
-    stage.to_armed();
+    stage.reach_armed();
     stage.steps("b", &[Step::Activated]);
     stage.settle();
     stage.chassis_catch_up();
@@ -276,13 +276,13 @@ fn a_controller_that_died_between_object_and_database_does_the_same_again() {
 #[test]
 fn a_port_that_is_deleted_or_moved_ends_the_migration() {
     let mut stage = Stage::new();
-    stage.to_armed();
+    stage.reach_armed();
     stage.world.binding.as_mut().unwrap().chassis = Some("x".into());
     assert_eq!(stage.settle(), Phase::RollingBack);
     assert_eq!(stage.why(ConditionType::Succeeded).1, "PortMoved");
 
     let mut stage = Stage::new();
-    stage.to_switched();
+    stage.reach_switched();
     stage.world.port = None;
     assert_eq!(stage.settle(), Phase::Released);
     stage.steps("a", &[Step::Cleaned]);

@@ -183,22 +183,28 @@ impl Canonical {
 
     fn put(&mut self, field: OxmField, value: u128, mask: u128) {
         let mask = mask & significant(field);
-        if mask != 0 {
-            let entry = self.known.entry(field).or_default();
-            *entry = (entry.0 | value & mask, entry.1 | mask);
+        if mask == 0 {
+            return;
+        }
+        let new = (value & mask, mask);
+        // No switch accepts a field twice; here none of them is lost.
+        if *self.known.entry(field).or_insert(new) != new {
+            self.other.push(known(field, new));
         }
     }
 
     fn finish(self) -> Match {
-        let known = self.known.into_iter().map(|(field, (value, mask))| {
-            let exact = mask == significant(field);
-            if exact { Oxm::new(field, value) } else { Oxm::masked(field, value, mask) }
-        });
+        let known = self.known.into_iter().map(|(field, value)| known(field, value));
         let mut fields: Vec<_> = known.chain(self.other).collect();
         fields.sort_unstable();
         fields.dedup();
         Match(fields)
     }
+}
+
+/// A field with this value and mask.
+fn known(field: OxmField, (value, mask): (u128, u128)) -> Oxm {
+    if mask == significant(field) { Oxm::new(field, value) } else { Oxm::masked(field, value, mask) }
 }
 
 /// The bits that a switch compares, which are not always those that an action can address.
