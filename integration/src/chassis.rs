@@ -12,13 +12,22 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::daemon::{Daemon, DaemonHandle};
 use crate::holder::Holder;
+use crate::lab::LabOptions;
 
 /// Seconds that one `ovs-vsctl` and the like may wait for their daemon.
 pub(crate) const CTL_TIMEOUT: &str = "--timeout=60";
+
+fn encap_ip(number: usize) -> String {
+    format!("10.99.0.{number}")
+}
+
+fn encap_mac(number: usize) -> String {
+    format!("02:99:00:00:00:{number:02x}")
+}
 
 /// A chassis of a lab.
 #[derive(Debug)]
@@ -49,32 +58,29 @@ impl Chassis {
 
     /// The address of its tunnels' end: `10.99.0.N`.
     pub fn encap_ip(&self) -> String {
-        format!("10.99.0.{}", self.number)
+        encap_ip(self.number)
     }
 
-    /// The MAC address of its tunnels' end.
-    fn encap_mac(&self) -> String {
-        format!("02:99:00:00:00:{:02x}", self.number)
-    }
-
-    /// Tells its switch the MAC addresses of the other tunnels' ends. The
-    /// userspace datapath would otherwise drop the first packet to each while
-    /// it asks (OVS, lib/tnl-neigh-cache.c).
-    pub(crate) async fn know(&self, others: &[Self]) -> Result<()> {
+    /// What has to be done each time the switch has started: br-phy is made
+    /// anew, and the way to the other tunnels' ends is given by hand. The
+    /// userspace datapath could find out by itself, but not without losing
+    /// packets that no kernel loses: the first one to each neighbour (OVS,
+    /// lib/tnl-neigh-cache.c), and what passes in the 5 ms after a change of
+    /// any link, when it reads the system's routes again (lib/route-table.c).
+    fn underlay(&self, count: usize) -> String {
+        let Self { number, name, .. } = self;
         let ctl = self.daemon(Daemon::Vswitchd).ctl();
-        let script: String = others
-            .iter()
-            .filter(|other| other.number != self.number)
-            .map(|o| {
-                format!(
-                    "ovs-appctl -t {} tnl/neigh/set br-phy {} {}\n",
-                    ctl.display(),
-                    o.encap_ip(),
-                    o.encap_mac()
-                )
-            })
+        let appctl = format!("ovs-appctl {CTL_TIMEOUT} -t {}", ctl.display());
+        let others = (1..=count).filter(|other| other != number);
+        let neighbours: String = others
+            .map(|n| format!("{appctl} tnl/neigh/set br-phy {} {} >/dev/null\n", encap_ip(n), encap_mac(n)))
             .collect();
-        self.holder.script(&script).await.map(drop)
+        format!(
+            "ip -n {name} addr replace {}/24 dev br-phy
+             ip -n {name} link set br-phy up
+             {appctl} ovs/route/add 10.99.0.0/24 br-phy >/dev/null\n{neighbours}",
+            self.encap_ip()
+        )
     }
 
     /// One of its daemons.
@@ -144,12 +150,13 @@ impl Chassis {
 
     /// Makes the namespace and starts the daemons. `sb` is the southbound
     /// remote.
-    pub(crate) async fn start(&self, sb: &str, mtu: u32, monitor_all: bool) -> Result<()> {
+    pub(crate) async fn start(&self, sb: &str, options: &LabOptions) -> Result<()> {
         let Self { number, name, .. } = self;
+        let &LabOptions { chassis: count, underlay_mtu: mtu, monitor_all, .. } = options;
         let dir = self.dir.display();
         // The addresses are given, so that br-phy can have eth0's: what it
         // sends must carry one that the fabric has learned there.
-        let mac = self.encap_mac();
+        let mac = encap_mac(*number);
         self.holder
             .script(&format!(
                 "mkdir -p {dir}
@@ -192,9 +199,9 @@ impl Chassis {
             .concat(),
         )
         .await?;
-        self.holder
-            .script(&format!("ip -n {name} addr add {ip}/24 dev br-phy; ip -n {name} link set br-phy up"))
-            .await?;
+        let underlay = self.underlay(count);
+        self.holder.script(&underlay).await?;
+        std::fs::write(self.daemon(Daemon::Vswitchd).after_start(), underlay).context("write a script")?;
         self.daemon(Daemon::OvnController).start().await
     }
 }

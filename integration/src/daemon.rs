@@ -133,7 +133,15 @@ impl DaemonHandle {
             output.status,
             String::from_utf8_lossy(&output.stderr).trim()
         );
-        Ok(())
+        match std::fs::read_to_string(self.after_start()) {
+            Ok(script) => self.holder.script(&script).await.map(drop),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// A script that has to follow each start of it, if there is one.
+    pub(crate) fn after_start(&self) -> PathBuf {
+        self.file("after-start")
     }
 
     /// Its number inside the lab: it changes when the daemon was started

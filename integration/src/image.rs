@@ -61,7 +61,7 @@ impl Image {
 }
 
 /// `target/guest` of the workspace.
-fn directory() -> PathBuf {
+pub(crate) fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/guest")
 }
 

@@ -1,6 +1,7 @@
 //! A real OVN cluster on one machine.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,10 +9,13 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result, ensure};
 use futures::future::try_join_all;
+use rustix::fs::{FlockOperation, flock};
+use tokio::task::spawn_blocking;
 
 use crate::chassis::{CTL_TIMEOUT, Chassis};
 use crate::daemon::{Daemon, DaemonHandle};
 use crate::holder::{Holder, Priority};
+use crate::image;
 use crate::network::LogicalPort;
 use crate::process::LabProcess;
 use crate::rundir::RunDir;
@@ -40,6 +44,9 @@ pub struct LabOptions {
     /// The MTU of the fabric, bytes. Tunnels add 58 bytes to a frame and
     /// the endpoints send 1500.
     pub underlay_mtu: u32,
+    /// Whether to wait until no other lab runs on this machine, and to keep
+    /// others waiting meanwhile: for what measures.
+    pub alone: bool,
     /// `ovn-monitor-all`: whether every `ovn-controller` reads the whole
     /// southbound database.
     pub monitor_all: bool,
@@ -47,7 +54,7 @@ pub struct LabOptions {
 
 impl Default for LabOptions {
     fn default() -> Self {
-        Self { chassis: 3, underlay_mtu: 1700, monitor_all: false }
+        Self { chassis: 3, underlay_mtu: 1700, alone: false, monitor_all: false }
     }
 }
 
@@ -59,6 +66,7 @@ pub struct Lab {
     chassis: Vec<Chassis>,
     pub(crate) ports: Mutex<HashMap<String, LogicalPort>>,
     logs: AtomicUsize,
+    _turn: File,
 }
 
 impl Lab {
@@ -72,18 +80,19 @@ impl Lab {
     pub async fn start(options: LabOptions) -> Result<Self> {
         ensure!((1..=250).contains(&options.chassis), "a lab has 1 to 250 chassis");
         programs_present(&PROGRAMS)?;
+        let alone = options.alone;
+        let turn = spawn_blocking(move || turn(alone)).await.context("wait for other labs")??;
         let holder = Arc::new(Holder::start()?);
         let dir = RunDir::create(holder.pid())?;
         let chassis = (1..=options.chassis).map(|n| Chassis::new(&holder, dir.path(), n)).collect();
-        let lab = Self { holder, dir, chassis, ports: Mutex::default(), logs: AtomicUsize::new(0) };
+        let lab =
+            Self { holder, dir, chassis, ports: Mutex::default(), logs: AtomicUsize::new(0), _turn: turn };
         lab.start_central(&options).await?;
         let sb = lab.sb();
-        try_join_all(lab.chassis.iter().map(|ch| ch.start(&sb, options.underlay_mtu, options.monitor_all)))
-            .await?;
+        try_join_all(lab.chassis.iter().map(|ch| ch.start(&sb, &options))).await?;
         for ch in &lab.chassis {
             lab.sbctl(&["wait-until", "chassis", ch.name()]).await?;
         }
-        try_join_all(lab.chassis.iter().map(|ch| ch.know(&lab.chassis))).await?;
         lab.sync().await?;
         Ok(lab)
     }
@@ -278,6 +287,17 @@ impl Drop for Lab {
         // Before the directory goes, and whoever else still knows the holder.
         self.holder.end();
     }
+}
+
+/// Waits for this lab's turn: labs share the machine, or one has it alone. The
+/// turn ends when the file is closed, so also when this process dies.
+fn turn(alone: bool) -> Result<File> {
+    let path = image::directory().join("turn");
+    std::fs::create_dir_all(image::directory()).context("create target/guest")?;
+    let file = File::create(&path).with_context(|| format!("create {}", path.display()))?;
+    let lock = if alone { FlockOperation::LockExclusive } else { FlockOperation::LockShared };
+    flock(&file, lock).with_context(|| format!("lock {}", path.display()))?;
+    Ok(file)
 }
 
 /// Says what to install when a program is missing.

@@ -18,7 +18,12 @@ const GUEST_MAC: &str = "02:00:00:00:01:01";
 
 /// A lab with switch ls0, an endpoint `pN` on every chassis, and port `vm1`.
 async fn lab(chassis: usize) -> Lab {
-    let lab = Lab::start(LabOptions { chassis, ..LabOptions::default() }).await.unwrap();
+    lab_with(LabOptions { chassis, ..LabOptions::default() }).await
+}
+
+async fn lab_with(options: LabOptions) -> Lab {
+    let chassis = options.chassis;
+    let lab = Lab::start(options).await.unwrap();
     lab.switch("ls0").await.unwrap();
     for n in 1..=chassis {
         let (name, mac) = (format!("p{n}"), format!("02:00:00:00:02:{n:02x}"));
@@ -92,6 +97,9 @@ async fn every_daemon_can_fail_by_itself() {
         assert_eq!(handle.crash_lines(), [""; 0], "{daemon:?}");
     }
     lab.sync().await.unwrap();
+    lab.endpoint("ch1", "vm1").await.unwrap();
+    echo_in(&lab, "vm1-ch1").await;
+    HeldTcp::start(&lab, "p2-ch2", GUEST).await.unwrap();
 
     // A controller that stands still keeps the cluster from catching up.
     let controller = lab.daemon("ch2", Daemon::OvnController);
@@ -126,7 +134,7 @@ async fn a_copy_of_an_endpoint_announces_itself() {
 /// the target alone.
 #[tokio::test]
 async fn ovn_migrates_a_guest() {
-    let lab = lab(3).await;
+    let lab = lab_with(LabOptions { alone: true, ..LabOptions::default() }).await;
     let mut source = Guest::start(&lab, "ch1", "vm1").await.unwrap();
     let tcp = HeldTcp::start(&lab, "p3-ch3", GUEST).await.unwrap();
     let mut probers = Vec::new();

@@ -235,3 +235,64 @@ pub(crate) fn trim_option(oxm: &Oxm) -> Oxm {
     let value = oxm.value.iter().zip(mask).skip(first).map(|(v, m)| v & m).collect();
     Oxm { field: oxm.field, value, mask: Some(Bytes::copy_from_slice(&mask[first..])) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn same(a: Match, b: Match) {
+        assert_eq!(a.canonical(), b.canonical());
+    }
+
+    #[test]
+    fn registers_by_any_name() {
+        let regs = Match::new().with(OxmField::reg(14), 1u32).with(OxmField::reg(15), 2u32);
+        same(regs.clone(), Match::new().with(OxmField::xreg(7), 0x1_0000_0002u64));
+        same(regs, Match::new().with_masked(OxmField::xxreg(3), 0x1_0000_0002u64, u64::MAX));
+        let one = Match::new().with(OxmField::reg(15), 2u32);
+        same(one.clone(), Match::new().with_masked(OxmField::xreg(7), 0xff_0000_0002u64, 0xffff_ffffu64));
+        assert_eq!(one.canonical().0.len(), 1);
+    }
+
+    #[test]
+    fn older_numbers() {
+        let new = Match::new().with(OxmField::IN_PORT, PortNo::LOCAL).with(OxmField::TUNNEL_ID, 5u64);
+        same(new, Match::new().with(OxmField::NXM_TUN_ID, 5u64).with(OxmField::NXM_IN_PORT, 0xfffeu16));
+        let tagged = Match::new().with(OxmField::VLAN_VID, 0x1005u16).with(OxmField::VLAN_PCP, 3u8);
+        same(tagged, Match::new().with(OxmField::VLAN_TCI, 0x7005u16));
+        let dscp = Match::new().with(OxmField::IP_DSCP, 8u8);
+        same(dscp, Match::new().with_masked(OxmField::IP_TOS, 32u8, 0xfcu8));
+    }
+
+    #[test]
+    fn only_the_bits_that_count() {
+        let m = Match::new().with_masked(OxmField::METADATA, 0xffu64, 0x0fu64);
+        same(m.clone(), Match::new().with_masked(OxmField::METADATA, 0x0fu64, 0x0fu64));
+        same(
+            m,
+            Match::new().with_masked(OxmField::METADATA, 0x0fu64, 0x0fu64).with_masked(
+                OxmField::reg(0),
+                1u32,
+                0u32,
+            ),
+        );
+        let exact = Match::new().with_masked(OxmField::METADATA, 5u64, u64::MAX);
+        assert_eq!(exact.canonical(), Match::new().with(OxmField::METADATA, 5u64));
+        same(Match::new(), Match::new().with(OxmField::PACKET_TYPE, 0u32));
+    }
+
+    #[test]
+    fn tunnel_options_of_any_width() {
+        let field = OxmField::tun_metadata(0);
+        same(Match::new().with(field, 2u32), Match::new().with(field, 2u8));
+        same(Match::new().with(field, 2u32), Match::new().with_masked(field, 2u32, u32::MAX));
+        same(Match::new().with_masked(field, 2u32, 0xffu32), Match::new().with_masked(field, 2u8, 0xffu8));
+        assert_ne!(
+            Match::new().with_masked(field, 2u32, 0xffu32).canonical(),
+            Match::new().with(field, 2u32).canonical(),
+            "a part of the option is not the whole"
+        );
+        let present = Match::new().with_masked(field, 0u32, 0u32);
+        assert_eq!((present.canonical().0.len(), &present.to_string()[..]), (1, "tun_metadata0"));
+    }
+}

@@ -88,3 +88,24 @@ impl From<u16> for PortNo {
         Self::from_u16(port)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sixteen_bits_and_back() {
+        for (short, long, text) in [
+            (1, 1, "1"),
+            (0xfeff, 0xfeff, "65279"),
+            (0xfff8, 0xffff_fff8, "IN_PORT"),
+            (0xfffd, 0xffff_fffd, "CONTROLLER"),
+            (0xfffe, 0xffff_fffe, "LOCAL"),
+            (0xffff, 0xffff_ffff, "ANY"),
+        ] {
+            let port = PortNo::from_u16(short);
+            assert_eq!((port, port.to_u16(), &port.to_string()[..]), (PortNo(long), Some(short), text));
+        }
+        assert_eq!([0xff00, 0x1_0000, 0xffff_feff].map(|port| PortNo(port).to_u16()), [None; 3]);
+    }
+}

@@ -234,8 +234,10 @@ fn what_became_of_a_bundle_is_known_or_said_to_be_unknown() {
     ));
 
     // After the commit nobody can know.
-    for lose in [|rig: &mut Rig| rig.wait(Duration::from_secs(5)), |rig| rig.machine.close(CloseReason::Eof)]
-    {
+    for lose in [
+        |rig: &mut Rig| rig.wait(Duration::from_secs(5)),
+        |rig: &mut Rig| rig.machine.close(CloseReason::Eof),
+    ] {
         let mut rig = Rig::ready();
         let sent = rig.ask(1, Request::Bundle(mods(2)));
         rig.bundle_reply(sent[3].xid, BundleControlType::CloseReply);
@@ -271,8 +273,10 @@ fn every_request_is_answered_once() {
         tickets.sort_unstable();
         tickets
     };
-    for end in [|rig: &mut Rig| rig.wait(Duration::from_secs(60)), |rig| rig.machine.close(CloseReason::Eof)]
-    {
+    for end in [
+        |rig: &mut Rig| rig.wait(Duration::from_secs(60)),
+        |rig: &mut Rig| rig.machine.close(CloseReason::Eof),
+    ] {
         let mut rig = Rig::ready();
         for (ticket, request) in (0..).zip(requests()) {
             assert!(!rig.ask(ticket, request).is_empty());

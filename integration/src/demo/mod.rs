@@ -85,7 +85,7 @@ pub async fn run(options: &Options) -> Result<Report> {
     }
     std::fs::create_dir_all(&options.out).with_context(|| format!("create {}", options.out.display()))?;
     teller.tell("starting an OVN cluster: 3 chassis, each with its own switch and ovn-controller");
-    let lab = Lab::start(LabOptions::default()).await?;
+    let lab = Lab::start(LabOptions { alone: true, ..LabOptions::default() }).await?;
     let mut report = Report::new(Versions::of(&lab).await?, options.rate, options.ovn);
     let ended = on_stage(&lab, options, &teller, &mut report).await;
     if let Err(error) = ended {

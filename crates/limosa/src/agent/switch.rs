@@ -13,15 +13,10 @@ use openflow_rs::{BundleError, Client, Config, Event, Events, FlowTable, Target}
 const GENEVE_CLASS: u16 = 0x102;
 const GENEVE_TYPE: u8 = 0x80;
 
-/// The bridge, with a table of the flows that matter to us. Two connections:
-/// a flow monitor tells of changes in full only if another connection has made
-/// them.
+/// A connection to the bridge, with a table of the flows that matter to us.
 #[derive(Debug)]
 pub(super) struct Switch {
-    /// Changes flows.
-    writer: Client,
-    /// Keeps the watching connection.
-    _watcher: Client,
+    client: Client,
     events: Events,
     flows: FlowTable,
     /// The first state of the table is complete.
@@ -56,19 +51,11 @@ impl Switch {
             )
         };
         let target = Target::Unix(socket.clone());
-        let (writer, _) = Client::connect(&target, Config::default()).await.map_err(unreachable)?;
         let config = Config { controller_id: CONTROLLER_ID, ..Config::default() };
-        let (watcher, events) = Client::connect(&target, config).await.map_err(unreachable)?;
-        watcher.monitor_flows(vec![FlowMonitorRequest::everything(1)]).await.map_err(unreachable)?;
+        let (client, events) = Client::connect(&target, config).await.map_err(unreachable)?;
+        client.monitor_flows(vec![FlowMonitorRequest::everything(1)]).await.map_err(unreachable)?;
         let flows = FlowTable::new(Survey::is_of_interest);
-        Ok(Self {
-            writer,
-            _watcher: watcher,
-            events,
-            flows,
-            complete: false,
-            socket: socket.display().to_string(),
-        })
+        Ok(Self { client, events, flows, complete: false, socket: socket.display().to_string() })
     }
 
     /// Waits for the next event and keeps the table up to date.
@@ -120,14 +107,14 @@ impl Switch {
 
     /// The `tun_metadata` index of OVN's Geneve option, if it is mapped.
     pub(super) async fn geneve_index(&self) -> Result<Option<u8>, Problem> {
-        let maps = self.writer.tlv_table().await.map_err(|error| self.lost(&error.to_string()))?;
+        let maps = self.client.tlv_table().await.map_err(|error| self.lost(&error.to_string()))?;
         let ours = maps.iter().find(|map| map.class == GENEVE_CLASS && map.kind == GENEVE_TYPE);
         Ok(ours.and_then(|map| u8::try_from(map.index).ok()))
     }
 
     /// Carries out flow mods as one atomic bundle: all of them or none.
     pub(super) async fn bundle(&self, mods: Vec<FlowMod>) -> Result<(), Problem> {
-        match self.writer.bundle(mods.clone()).await {
+        match self.client.bundle(mods.clone()).await {
             Ok(()) => Ok(()),
             Err(BundleError::Rejected(errors)) => {
                 let refused = |(i, error): &(usize, openflow_rs::OfError)| match mods.get(*i) {

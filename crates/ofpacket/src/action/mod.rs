@@ -223,10 +223,7 @@ impl Action {
     pub fn canonical(&self) -> Self {
         match self.clone() {
             // A switch keeps the length only where it has a meaning.
-            Self::Output { port, max_len } if port != PortNo::CONTROLLER => {
-                let _ = max_len;
-                Self::output(port)
-            }
+            Self::Output { port, .. } if port != PortNo::CONTROLLER => Self::output(port),
             Self::SetField(oxm) => Self::SetField(canonical_oxm(&oxm)),
             Self::CopyField { n_bits, src_offset, dst_offset, src, dst } => {
                 let (src, dst) = (src.preferred(), dst.preferred());

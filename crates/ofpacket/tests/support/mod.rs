@@ -1,6 +1,8 @@
 //! A private Open vSwitch: ovsdb-server and ovs-vswitchd with the dummy datapath, which needs neither a
 //! network nor the kernel's module, in a directory of their own.
 
+#![allow(dead_code, reason = "each test uses a part of this")]
+
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
