@@ -154,8 +154,8 @@ impl Chassis {
         let Self { number, name, .. } = self;
         let &LabOptions { chassis: count, underlay_mtu: mtu, monitor_all, .. } = options;
         let dir = self.dir.display();
-        // The addresses are given, so that br-phy can have eth0's: what it
-        // sends must carry one that the fabric has learned there.
+        // Not eth0's own address, or the kernel would take the tunnels' packets
+        // for its own as well, and answer that nobody listens.
         let mac = encap_mac(*number);
         self.holder
             .script(&format!(
@@ -163,7 +163,7 @@ impl Chassis {
                  ip netns add {name}
                  ip netns exec {name} sysctl -qw net.ipv6.conf.default.disable_ipv6=1
                  ip link add e{number} netns fabric mtu {mtu} type veth \
-                    peer name eth0 netns {name} address {mac} mtu {mtu}
+                    peer name eth0 netns {name} mtu {mtu}
                  ip -n fabric link set e{number} master br0 up
                  ip -n {name} link set lo up
                  ip -n {name} link set eth0 up

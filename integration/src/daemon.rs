@@ -68,10 +68,14 @@ impl Daemon {
             Self::OvsDb => {
                 vec!["ovsdb-server".into(), format!("{dir}/conf.db"), format!("--remote=punix:{dir}/db.sock")]
             }
-            // The kernel's datapath is left alone, also where there is one.
-            Self::Vswitchd => {
-                vec!["ovs-vswitchd".into(), format!("unix:{dir}/db.sock"), "--disable-system".into()]
-            }
+            // The kernel's datapath is left alone, also where there is one; for
+            // the routes see `Chassis::underlay`.
+            Self::Vswitchd => vec![
+                "ovs-vswitchd".into(),
+                format!("unix:{dir}/db.sock"),
+                "--disable-system".into(),
+                "--disable-system-route".into(),
+            ],
             Self::OvnController => vec!["ovn-controller".into(), format!("unix:{dir}/db.sock")],
         };
         let own = ["--detach", "--no-chdir"].map(String::from);

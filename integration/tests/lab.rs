@@ -130,6 +130,27 @@ async fn a_copy_of_an_endpoint_announces_itself() {
     assert!(lab.run_in("vm1-ch2", &["true"]).await.is_ok_and(|output| !output.status.success()));
 }
 
+/// What is plugged and unplugged on a chassis is not felt by those who talk
+/// over its tunnels: a measurement must see what OVN and Limosa lose, not what
+/// the lab does.
+#[tokio::test]
+async fn the_lab_itself_loses_nothing() {
+    let lab = lab_with(LabOptions { chassis: 2, alone: true, ..LabOptions::default() }).await;
+    lab.endpoint("ch1", "vm1").await.unwrap();
+    echo_in(&lab, "vm1-ch1").await;
+    let prober = Prober::start(&lab, "p2-ch2", GUEST, 1000).await.unwrap();
+    for _ in 0..20 {
+        lab.exec_in("ch2", &["ip", "tuntap", "add", "x0", "mode", "tap"]).await.unwrap();
+        lab.exec_in("ch2", &["ip", "link", "set", "x0", "up"]).await.unwrap();
+        lab.plug("ch2", "x0", "none").await.unwrap();
+        lab.unplug("ch2", "x0").await.unwrap();
+        lab.exec_in("ch2", &["ip", "link", "del", "x0"]).await.unwrap();
+    }
+    let probe = prober.finish().await.unwrap();
+    assert!(probe.sent.len() > 1000);
+    assert_eq!((lost(&probe), probe.arrivals.len()), (0, probe.sent.len()));
+}
+
 /// OVN's own way: both chassis at once, the target's gate opened by RARP, then
 /// the target alone.
 #[tokio::test]

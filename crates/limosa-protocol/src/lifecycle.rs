@@ -168,7 +168,10 @@ impl Stepper<'_> {
     }
 
     fn pinning(&mut self) {
-        if self.ensure(self.migration.spec.from.clone()) != Barrier::Waiting {
+        if self.ensure(self.migration.spec.from.clone()) == Barrier::Waiting {
+            let message = "waiting for every chassis to learn that the port is pinned (NB_Global:hv_cfg)";
+            self.wait("Pinning", message.to_owned());
+        } else {
             self.enter(Phase::Arming);
         }
     }

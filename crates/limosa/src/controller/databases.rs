@@ -6,12 +6,15 @@ use std::time::Duration;
 use anyhow::Context;
 use limosa_protocol::MacAddr;
 use limosa_protocol::lifecycle::{Binding, LogicalPort};
-use ovsdb_rs::{Clause, Function, Mutator, Remotes, Replica, Row, Session, TableMonitor, Transaction, Until};
+use limosa_protocol::object::Problem;
+use ovsdb_rs::{
+    Clause, Function, Mutator, Remotes, Replica, Row, Session, State, TableMonitor, Transaction, Until,
+};
 
 const LSP: &str = "Logical_Switch_Port";
 const REQUESTED_CHASSIS: &str = "requested-chassis";
-/// How long a start waits for both databases before it says that it cannot work.
-const READY_WITHIN: Duration = Duration::from_secs(30);
+/// How long a start waits for a database before it says that it is not there.
+const SAY_AFTER: Duration = Duration::from_secs(5);
 
 /// Sessions to both databases that hold the ports of live migrations, the
 /// chassis, and nothing else of size.
@@ -23,7 +26,7 @@ pub(super) struct Databases {
 }
 
 impl Databases {
-    pub(super) async fn open(nb: Remotes, sb: Remotes) -> anyhow::Result<Self> {
+    pub(super) fn open(nb: Remotes, sb: Remotes) -> Self {
         let nothing = || vec![Clause::never()];
         let nb = Session::open(
             nb,
@@ -47,14 +50,35 @@ impl Databases {
                 TableMonitor::new("Encap").columns(["type"]),
             ],
         );
-        nb.ready(READY_WITHIN).await.context("the northbound database (--nb, OVN_NB_DB)")?;
-        sb.ready(READY_WITHIN).await.context("the southbound database (--sb, OVN_SB_DB)")?;
-        Ok(Self { nb, sb, ports: BTreeSet::new() })
+        Self { nb, sb, ports: BTreeSet::new() }
     }
 
-    /// Both replicas follow their servers.
-    pub(super) fn connected(&self) -> bool {
-        self.nb.replica().connected && self.sb.replica().connected
+    /// Waits for both databases, but not for long: what is not there is said
+    /// where people look.
+    pub(super) async fn ready(&self) {
+        let _ = tokio::join!(self.nb.ready(SAY_AFTER), self.sb.ready(SAY_AFTER));
+    }
+
+    /// Why nothing can be decided now, if so.
+    pub(super) fn trouble(&self) -> Option<Problem> {
+        let away = |(session, name): &(&Session, &str)| {
+            if session.replica().connected {
+                return None;
+            }
+            let why = match session.state() {
+                State::Connecting { last_error: Some(failure) } => {
+                    format!("{failure}; {}", failure.cause.hint())
+                }
+                state => state.label().to_owned(),
+            };
+            Some(format!("the {name} does not answer ({why})"))
+        };
+        let sessions = [
+            (&self.nb, "OVN northbound database (--nb, OVN_NB_DB)"),
+            (&self.sb, "OVN southbound database (--sb, OVN_SB_DB)"),
+        ];
+        let message = sessions.iter().find_map(away)?;
+        Some(Problem::new("DatabaseUnreachable", format!("{message}; flows and options stay as they are")))
     }
 
     /// Follows these ports and no others; returns when the replicas show them.

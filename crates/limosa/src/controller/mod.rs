@@ -16,7 +16,7 @@ use anyhow::Context;
 use jiff::Timestamp;
 use limosa_protocol::Phase;
 use limosa_protocol::lifecycle::{Change, Decision, World, decide};
-use limosa_protocol::object::{Barrier, ConditionType, Migration, Progress, to_microseconds};
+use limosa_protocol::object::{Barrier, ConditionType, Migration, Problem, Progress, Truth, to_microseconds};
 use ovsdb_rs::Remotes;
 use tokio::sync::watch;
 
@@ -40,11 +40,12 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     let mut shutdown = Shutdown::new()?;
     let store = Directory::open(&options.store).await.context("the store (--store, LIMOSA_STORE)")?;
     let objects = store.watch();
-    let databases = tokio::select! {
-        databases = Databases::open(options.nb, options.sb) => databases?,
+    let databases = Databases::open(options.nb, options.sb);
+    tokio::select! {
+        () = databases.ready() => {}
         () = shutdown.asked() => return Ok(()),
-    };
-    tracing::info!(store = %options.store.display(), "controller ready");
+    }
+    tracing::info!(store = %options.store.display(), "controller started");
     let retain = options.retain;
     let mut controller = Controller { store: Box::new(store), databases, retain, written: BTreeMap::new() };
     controller.follow(objects, shutdown).await
@@ -98,13 +99,8 @@ impl Controller {
             tracing::error!(%error, "the databases do not follow the ports of the migrations");
             return Some(RETRY);
         }
-        if !self.databases.connected() {
-            tracing::warn!(
-                nb = self.databases.nb.state().label(),
-                sb = self.databases.sb.state().label(),
-                "a database is away; the flows stay as they are"
-            );
-            return None;
+        if let Some(trouble) = self.databases.trouble() {
+            return self.tell(&mut migrations, &trouble).await;
         }
         let mut wait: Option<Duration> = None;
         for i in 0..migrations.len() {
@@ -135,6 +131,21 @@ impl Controller {
                 tracing::error!(migration = migration.metadata.name, %error, "an ended migration cannot be deleted");
             }
         }
+    }
+
+    /// Says on every object why it does not go on.
+    async fn tell(&mut self, migrations: &mut [Migration], trouble: &Problem) -> Option<Duration> {
+        let mut wait = None;
+        for migration in migrations {
+            let mut progress = migration.status.progress.clone();
+            let now = to_microseconds(Timestamp::now());
+            progress.set_condition(ConditionType::Progressing, Truth::False, trouble.clone(), now);
+            if let Err(error) = self.write(migration, progress).await {
+                tracing::error!(migration = migration.metadata.name, %error, "the status cannot be written");
+                wait = Some(RETRY);
+            }
+        }
+        wait
     }
 
     /// The object with what this process has written of it.
@@ -222,13 +233,10 @@ fn log(migration: &Migration, progress: &Progress) {
     let condition =
         |progress: &Progress, kind| progress.condition(kind).map(|c| c.message.clone()).unwrap_or_default();
     if progress.phase != migration.phase() {
-        let spec = &migration.spec;
-        let why = if progress.phase.is_final() {
-            condition(progress, ConditionType::Succeeded)
-        } else {
-            String::new()
-        };
-        tracing::info!(migration = name, port = spec.port, from = spec.from, to = spec.to, phase = %progress.phase, why);
+        let (spec, phase) = (&migration.spec, progress.phase);
+        let ended =
+            if phase.is_final() { condition(progress, ConditionType::Succeeded) } else { String::new() };
+        tracing::info!(migration = name, port = spec.port, from = spec.from, to = spec.to, %phase, "{ended}");
         return;
     }
     let waiting = condition(progress, ConditionType::Progressing);
