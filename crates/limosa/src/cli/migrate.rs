@@ -34,11 +34,7 @@ pub(super) struct MigrateArgs {
     #[arg(long, value_name = "PHASE", num_args = 0..=1, require_equals = true, default_missing_value = "completed", value_parser = parse_phase)]
     wait: Option<Phase>,
     #[command(flatten)]
-    timeout: TimeoutArgs,
-    #[command(flatten)]
-    output: OutputArgs,
-    #[command(flatten)]
-    store: StoreArgs,
+    waiting: WaitingArgs,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -49,11 +45,7 @@ pub(super) struct WaitArgs {
     #[arg(long = "for", value_name = "PHASE", default_value = "completed", value_parser = parse_phase)]
     phase: Phase,
     #[command(flatten)]
-    timeout: TimeoutArgs,
-    #[command(flatten)]
-    output: OutputArgs,
-    #[command(flatten)]
-    store: StoreArgs,
+    waiting: WaitingArgs,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -64,32 +56,37 @@ pub(super) struct AbortArgs {
     store: StoreArgs,
 }
 
-#[derive(Debug, Clone, Copy, ClapArgs)]
-struct TimeoutArgs {
+/// What every verb takes that waits for a migration and shows it.
+#[derive(Debug, ClapArgs)]
+struct WaitingArgs {
     /// Give up waiting after so many seconds; the migration itself goes on
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
     timeout: Option<Duration>,
+    #[command(flatten)]
+    output: OutputArgs,
+    #[command(flatten)]
+    store: StoreArgs,
 }
 
 pub(super) async fn migrate(args: MigrateArgs) -> anyhow::Result<ExitCode> {
-    let store = Directory::open(&args.store.store).await?;
+    let store = Directory::open(&args.waiting.store.store).await?;
     let uid = Uuid::new_v4();
     let name = args.name.unwrap_or_else(|| default_name(&args.port, uid));
     let spec = Spec { port: args.port, from: args.from, to: args.to, mac: args.mac, want: Want::Complete };
     let migration = Migration::new(name.clone(), uid, spec, to_microseconds(Timestamp::now()));
     store.create(migration.clone()).await?;
     match args.wait {
-        Some(phase) => wait_for(&store, &name, phase, args.timeout, &args.output).await,
+        Some(phase) => wait_for(&store, &name, phase, &args.waiting).await,
         None => {
-            print_one(&migration, args.output.output)?;
+            print_one(&migration, args.waiting.output.output)?;
             Ok(ExitCode::SUCCESS)
         }
     }
 }
 
 pub(super) async fn wait(args: WaitArgs) -> anyhow::Result<ExitCode> {
-    let store = Directory::open(&args.store.store).await?;
-    wait_for(&store, &args.name, args.phase, args.timeout, &args.output).await
+    let store = Directory::open(&args.waiting.store.store).await?;
+    wait_for(&store, &args.name, args.phase, &args.waiting).await
 }
 
 pub(super) async fn abort(args: AbortArgs) -> anyhow::Result<ExitCode> {
@@ -113,8 +110,7 @@ async fn wait_for(
     store: &Directory,
     name: &str,
     phase: Phase,
-    timeout: TimeoutArgs,
-    output: &OutputArgs,
+    waiting: &WaitingArgs,
 ) -> anyhow::Result<ExitCode> {
     let mut watch = store.watch();
     if !watch.borrow().migrations.contains_key(name) {
@@ -128,7 +124,7 @@ async fn wait_for(
     let over = watch.wait_for(|snapshot| {
         snapshot.migrations.get(name).is_none_or(|m| m.phase().is_final() || m.phase().has_reached(phase))
     });
-    let timed_out = match timeout.timeout {
+    let timed_out = match waiting.timeout {
         Some(limit) => match tokio::time::timeout(limit, over).await {
             Ok(result) => result.map(|_| false)?,
             Err(_) => true,
@@ -137,7 +133,7 @@ async fn wait_for(
     };
     let migration = watch.borrow().migrations.get(name).cloned();
     let migration = migration.with_context(|| format!("migration {name} has been deleted"))?;
-    print_one(&migration, output.output)?;
+    print_one(&migration, waiting.output.output)?;
     if migration.phase().has_reached(phase) {
         return Ok(ExitCode::SUCCESS);
     }
