@@ -236,8 +236,8 @@ impl Guest {
     }
 
     /// Begins to migrate it to `target`, with at most `bandwidth` bytes a
-    /// second, and returns at once. There is about 1 MB to send; with a
-    /// bandwidth far below that it lasts, and can be interfered with.
+    /// second, and returns at once. About 200 kB are sent; with 50 kB a second
+    /// it lasts, and can be interfered with.
     ///
     /// # Errors
     ///

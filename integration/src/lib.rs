@@ -53,7 +53,10 @@
 //! # What it needs
 //!
 //! Root, and the packages that `integration/install.sh` installs; nothing runs
-//! outside the lab's own namespaces. Tests of other packages that measure need
+//! outside the lab's own namespaces. Labs share the machine, unless one asks to
+//! have it alone ([`LabOptions::alone`]), as whatever measures should. Switches
+//! and measurements run with real-time priority where that is allowed.
+//! Tests of other packages that measure need
 //! the `limosa-lab` binary next to theirs: `cargo build -p limosa-lab`.
 //! `LIMOSA_LAB_KEEP=1` keeps the directory of each lab, with all its logs.
 

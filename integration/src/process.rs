@@ -57,9 +57,8 @@ impl Process {
     }
 
     /// Gives it more of a busy machine: an emulated guest that waits for its
-    /// turn answers late. Both what counts where the scheduler groups processes
-    /// by session (sched(7), autogroup), and what counts elsewhere; that it is
-    /// refused does no harm.
+    /// turn answers late. Set in both ways of sched(7), because the nice value
+    /// alone counts only within an autogroup; that it is refused does no harm.
     pub(crate) fn favour(&self) {
         let _ = std::fs::write(format!("/proc/{}/autogroup", self.pid), FAVOURED.to_string());
         let _ = setpriority_process(Pid::from_raw(self.pid), FAVOURED);

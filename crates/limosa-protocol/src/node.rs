@@ -57,8 +57,12 @@ pub fn plan(
     let mut status = own.cloned().unwrap_or_else(|| NodeStatus::new(role));
     status.interface = facts.interfaces.get(&migration.spec.port).cloned();
     status.problem = None;
+    if phase.wants_flows() {
+        status.steps.remove(&Step::Cleaned);
+    }
     let writer = Writer { facts, number: progress.number, role, subject };
     let mut planner = Planner { migration, writer, survey, status, now, wake_at: None };
+    planner.note_activation();
     let flows = if phase.wants_flows() { planner.flows(role) } else { Ok(planner.clean()) };
     let flows = flows.unwrap_or_else(|why| {
         planner.status.problem = Some(Problem::new(why.label(), why.to_string()));
@@ -79,6 +83,14 @@ struct Planner<'a> {
 }
 
 impl Planner<'_> {
+    /// The switch has opened the gate by itself, whoever looked on.
+    fn note_activation(&mut self) {
+        let is_learned = |flow: &Flow| is_for(flow, Purpose::DivertIn) || is_for(flow, Purpose::DivertOut);
+        if self.survey.of_migration(self.writer.number).any(is_learned) {
+            self.status.take(Step::Activated, self.now);
+        }
+    }
+
     fn flows(&mut self, role: Role) -> Result<Vec<Flow>, CannotWrite> {
         match role {
             Role::Source => self.source(),
@@ -118,11 +130,6 @@ impl Planner<'_> {
 
     fn target(&mut self) -> Result<Vec<Flow>, CannotWrite> {
         let from = &self.migration.spec.from;
-        let learned =
-            |purpose| self.survey.of_migration(self.writer.number).any(|flow| is_for(flow, purpose));
-        if learned(Purpose::DivertIn) || learned(Purpose::DivertOut) {
-            self.status.take(Step::Activated, self.now);
-        }
         let Some(interface) = self.interface() else {
             self.status.problem = Some(self.interface_missing());
             return Ok(Vec::new());

@@ -110,6 +110,21 @@ fn wiped_flows_come_back_and_the_gate_stays_open() {
 }
 
 #[test]
+fn an_announcement_during_the_way_back_is_not_overlooked() {
+    let mut b = Bridge::of(&B);
+    let mut migration = migration(Phase::Armed);
+    b.plan_until_settled(&mut migration);
+    b.guest_announces_itself();
+    migration.status.progress.phase = Phase::RollingBack;
+    b.plan_until_settled(&mut migration);
+    assert!(b.status(&migration).has(Step::Activated) && b.status(&migration).has(Step::Cleaned));
+    migration.status.progress.phase = Phase::Activated;
+    b.plan_until_settled(&mut migration);
+    assert!(b.dump().contains("table=253, priority=2"), "{}", b.dump());
+    assert!(!b.status(&migration).has(Step::Cleaned));
+}
+
+#[test]
 fn a_replugged_interface_is_followed() {
     let mut b = Bridge::of(&B);
     let mut migration = migration(Phase::Armed);

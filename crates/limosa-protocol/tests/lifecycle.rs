@@ -225,6 +225,27 @@ fn an_abort_counts_until_the_guest_runs_on_the_target() {
 }
 
 #[test]
+fn a_guest_that_was_faster_than_the_abort_is_carried_on() {
+    let mut stage = Stage::new();
+    stage.reach_armed();
+    stage.migration.spec.want = Want::Abort;
+    assert_eq!(stage.settle(), Phase::RollingBack);
+    stage.steps("b", &[Step::Activated]);
+    assert_eq!(stage.settle(), Phase::Activated);
+    assert_eq!(stage.world.port.as_ref().unwrap().requested_chassis.as_deref(), Some("a,b"));
+    assert!(stage.migration.status.progress.condition(ConditionType::Succeeded).is_none());
+
+    // Not so if that guest has gone again.
+    let mut stage = Stage::new();
+    stage.reach_armed();
+    stage.migration.spec.want = Want::Abort;
+    stage.settle();
+    stage.steps("b", &[Step::Activated]);
+    stage.plug("b", false);
+    assert_eq!(stage.settle(), Phase::RollingBack);
+}
+
+#[test]
 fn a_chassis_that_does_not_follow_holds_nothing_up_for_good() {
     let mut stage = Stage::new();
     stage.reach_armed();

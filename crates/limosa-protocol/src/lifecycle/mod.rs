@@ -264,6 +264,12 @@ impl Stepper<'_> {
 
     fn rolling_back(&mut self) {
         let Migration { spec, .. } = self.migration;
+        let target = self.migration.target().filter(|target| target.has(Step::Activated));
+        if target.and_then(|target| target.interface.as_ref()).is_some_and(|interface| interface.link_up) {
+            // The guest was faster than the decision to give up.
+            self.progress.conditions.retain(|condition| condition.kind != ConditionType::Succeeded);
+            return self.enter(Phase::Armed);
+        }
         if let Some(wait) = self.leftover(&spec.to, &spec.from) {
             self.ensure(spec.from.clone());
             return self.wait("CleaningUp", wait);
