@@ -36,7 +36,7 @@ const MEMORY: &str = "/dev/shm";
 /// It boots in about 3 s by software emulation; a busy machine takes longer.
 const BOOT: Duration = Duration::from_secs(120);
 
-/// How long a migration of 128 MB may take.
+/// How long a migration may take.
 const MIGRATION: Duration = Duration::from_secs(60);
 
 /// The pause that QEMU may plan for, milliseconds.
@@ -169,10 +169,10 @@ impl Guest {
         let device = format!("virtio-net-pci,netdev=n0,mac={},romfile=", port.mac);
         let (pidfile, qmp) = (format!("{dir}/qemu.pid"), format!("unix:{dir}/qmp.sock,server=on,wait=off"));
         let memory =
-            format!("memory-backend-file,id=ram,size=128M,share=on,mem-path={MEMORY}/{}.ram", port.name);
+            format!("memory-backend-file,id=ram,size=256M,share=on,mem-path={MEMORY}/{}.ram", port.name);
         let (kernel, initrd) = (image.kernel.display().to_string(), image.initrd.display().to_string());
         let mut argv =
-            vec![QEMU, "-accel", "tcg", "-nodefaults", "-display", "none", "-m", "128", "-object", &memory];
+            vec![QEMU, "-accel", "tcg", "-nodefaults", "-display", "none", "-m", "256", "-object", &memory];
         argv.extend(["-M", "q35,memory-backend=ram"]);
         argv.extend(["-no-reboot", "-S", "-daemonize", "-pidfile", &pidfile, "-qmp", &qmp]);
         argv.extend(["-kernel", &kernel, "-initrd", &initrd, "-append", &append]);

@@ -41,7 +41,7 @@
 //!   plugged on two chassis ([`Lab::endpoint_unbound`]) and announced with
 //!   [`Lab::send_rarp`]: a migration without QEMU. `limosa-lab echo`
 //!   ([`worker::binary`]) answers in it as the guest does.
-//! * [`Guest`], [`migrate`]: a real guest under QEMU, 128 MB, and its
+//! * [`Guest`], [`migrate`]: a real guest under QEMU, and its
 //!   migration in one go or step by step. [`qmp`] is its monitor.
 //! * [`probe::Prober`], [`sniff::Sniffer`], [`tcp::HeldTcp`]: measurements that
 //!   run in a namespace until `finish`, and [`analysis::analyse`], which

@@ -3,7 +3,7 @@
 
 use std::net::{SocketAddr, SocketAddrV4, UdpSocket};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
@@ -24,9 +24,11 @@ pub const ECHO_PORT: u16 = 7777;
 /// network byte order.
 pub const PAYLOAD: usize = 16;
 
-/// How long nothing must have come, after the last packet, for the rest to be
-/// given up.
-const STRAGGLERS: Duration = Duration::from_millis(500);
+/// How long nothing must have come, after the last packet was sent, for the
+/// rest to be given up: once the last one is answered there is little to wait
+/// for, because packets keep their order; until then the guest may be late.
+const SILENCE: Duration = Duration::from_millis(300);
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Said once the first answer is there.
 const READY: &str = "answered";
@@ -59,20 +61,24 @@ pub fn run(dst: SocketAddrV4, rate: u32, out: &Path, stop: &AtomicBool) -> Resul
     let socket = UdpSocket::bind("0.0.0.0:0").context("open a UDP socket")?;
     raw::prepare(&socket)?;
     let clock = ClockPair::now();
-    let answered = AtomicUsize::new(0);
+    let progress = Progress::default();
     let sender_done = AtomicBool::new(false);
     let (sent, arrivals) = thread::scope(|scope| {
-        let receiver = scope.spawn(|| receive(&socket, dst, &answered, &sender_done));
+        let receiver = scope.spawn(|| receive(&socket, dst, &progress, &sender_done));
         let sent = send(&socket, dst, rate, stop);
-        let mut last = (monotonic_ns(), 0);
-        while answered.load(Ordering::Relaxed) < sent.len() && monotonic_ns() - last.0 < as_ns(STRAGGLERS) {
-            thread::sleep(Duration::from_millis(5));
-            let now = answered.load(Ordering::Relaxed);
-            if now > last.1 {
-                last = (monotonic_ns(), now);
+        let (mut last, mut seen) = (monotonic_ns(), 0);
+        loop {
+            let (answered, next) = (progress.answered.load(Relaxed), progress.next.load(Relaxed));
+            if answered > seen {
+                (last, seen) = (monotonic_ns(), answered);
             }
+            let patience = if next >= sent.len() { SILENCE } else { PATIENCE };
+            if answered >= sent.len() || monotonic_ns() - last > as_ns(patience) {
+                break;
+            }
+            thread::sleep(Duration::from_millis(5));
         }
-        sender_done.store(true, Ordering::Relaxed);
+        sender_done.store(true, Relaxed);
         (sent, receiver.join())
     });
     let arrivals = arrivals.map_err(|_| anyhow::anyhow!("the receiver panicked"))??;
@@ -86,7 +92,7 @@ fn as_ns(duration: Duration) -> i64 {
 fn send(socket: &UdpSocket, dst: SocketAddrV4, rate: u32, stop: &AtomicBool) -> Vec<i64> {
     let start = monotonic_ns();
     let mut sent = Vec::new();
-    while !stop.load(Ordering::Relaxed) {
+    while !stop.load(Relaxed) {
         let number = sent.len() as u64;
         // From the start, not from the packet before: being late once does
         // not make all that follow late, and what is overdue goes at once.
@@ -104,16 +110,25 @@ fn send(socket: &UdpSocket, dst: SocketAddrV4, rate: u32, stop: &AtomicBool) -> 
     sent
 }
 
+/// How far the answers have come.
+#[derive(Debug, Default)]
+struct Progress {
+    /// How many packets are answered.
+    answered: AtomicUsize,
+    /// One more than the highest number answered.
+    next: AtomicUsize,
+}
+
 fn receive(
     socket: &UdpSocket,
     dst: SocketAddrV4,
-    answered: &AtomicUsize,
+    progress: &Progress,
     done: &AtomicBool,
 ) -> Result<Vec<(u64, i64)>> {
     let mut arrivals = Vec::new();
     let mut seen: Vec<bool> = Vec::new();
     let mut buffer = [0; 2048];
-    while !done.load(Ordering::Relaxed) {
+    while !done.load(Relaxed) {
         let Some(received) = raw::receive(socket, &mut buffer)? else { continue };
         let from = received.from.as_ref().and_then(|a| a.as_sockaddr_in().copied()).map(SocketAddrV4::from);
         let Some(number) = number_of(&buffer[..received.length]).filter(|_| from == Some(dst)) else {
@@ -131,7 +146,8 @@ fn receive(
                 seen.resize(index + 1, false);
             }
             if !std::mem::replace(&mut seen[index], true) {
-                answered.fetch_add(1, Ordering::Relaxed);
+                progress.answered.fetch_add(1, Relaxed);
+                progress.next.fetch_max(index + 1, Relaxed);
             }
         }
     }
@@ -156,8 +172,8 @@ impl Prober {
         Ok(Self(Worker::start(lab, ns, "probe", &args, READY).await?))
     }
 
-    /// Stops sending, waits until all is answered or nothing has come for
-    /// half a second, and returns what was seen.
+    /// Stops sending, waits until all is answered or nothing more comes, and
+    /// returns what was seen.
     ///
     /// # Errors
     ///
