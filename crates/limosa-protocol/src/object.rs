@@ -130,6 +130,9 @@ pub struct Barrier {
     pub nb_cfg: i64,
     /// When the option was set.
     pub since: Timestamp,
+    /// The chassis in question had claimed the port by then (`Port_Binding`).
+    #[serde(default)]
+    pub claimed: bool,
 }
 
 /// The last step that is done. The order is the order of a migration; what

@@ -32,7 +32,12 @@ impl Stage {
                 macs: vec!["02:00:00:00:01:01".parse().unwrap()],
                 ..LogicalPort::default()
             }),
-            binding: Some(Binding { chassis: Some("a".into()), datapath_key: 7, port_key: 3 }),
+            binding: Some(Binding {
+                chassis: Some("a".into()),
+                datapath_key: 7,
+                port_key: 3,
+                ..Binding::default()
+            }),
             chassis: BTreeMap::from(["a", "b", "x"].map(|name| (name.to_owned(), geneve()))),
             hv_cfg: 0,
             can_bind_twice: true,
@@ -50,10 +55,11 @@ impl Stage {
             let before = self.migration.phase();
             self.migration.status.progress = decision.progress;
             match decision.change {
-                Some(Change::Set(value)) => {
+                Some(Change::Set { requested_chassis, claimed }) => {
                     self.nb_cfg += 1;
-                    self.set_option(Some(value.clone()));
-                    let barrier = Barrier { requested_chassis: value, nb_cfg: self.nb_cfg, since: self.now };
+                    self.set_option(Some(requested_chassis.clone()));
+                    let (nb_cfg, since) = (self.nb_cfg, self.now);
+                    let barrier = Barrier { requested_chassis, nb_cfg, since, claimed };
                     self.migration.status.progress.barrier = Some(barrier);
                 }
                 Some(Change::Restore(value)) => self.set_option(value),
@@ -66,10 +72,23 @@ impl Stage {
 
     fn set_option(&mut self, value: Option<String>) {
         self.world.port.as_mut().unwrap().requested_chassis.clone_from(&value);
-        self.options.push(value);
+        if self.options.last() != Some(&value) {
+            self.options.push(value);
+        }
+    }
+
+    /// The chassis that the option names claim the port.
+    fn ovn_claims(&mut self) {
+        let option = self.world.port.as_ref().unwrap().requested_chassis.clone().unwrap();
+        let mut names = option.split(',').map(str::to_owned);
+        let binding = self.world.binding.as_mut().unwrap();
+        binding.chassis = names.next();
+        binding.additional = names.collect();
+        self.settle();
     }
 
     fn chassis_catch_up(&mut self) {
+        self.ovn_claims();
         self.world.hv_cfg = self.nb_cfg;
     }
 
@@ -251,6 +270,14 @@ fn a_chassis_that_does_not_follow_holds_nothing_up_for_good() {
     stage.reach_armed();
     stage.steps("b", &[Step::Activated, Step::Bound]);
     assert_eq!(stage.settle(), Phase::Activated);
+    stage.now += BARRIER_DEADLINE * 2;
+    assert_eq!(
+        stage.settle(),
+        Phase::Activated,
+        "b has not claimed the port: everything still runs through a"
+    );
+    stage.ovn_claims();
+    assert_eq!(stage.settle(), Phase::Activated);
     stage.now += BARRIER_DEADLINE;
     assert_eq!(stage.settle(), Phase::Bound);
     assert_eq!(stage.why(ConditionType::CaughtUp).0, Truth::False);
@@ -261,7 +288,27 @@ fn a_chassis_that_does_not_follow_holds_nothing_up_for_good() {
     stage.now += REDIRECT_DEADLINE;
     stage.settle();
     assert_eq!(stage.world.port.as_ref().unwrap().requested_chassis.as_deref(), Some("b"));
+    stage.ovn_claims();
     stage.now += BARRIER_DEADLINE + SignedDuration::from_secs(1);
+    assert_eq!(stage.settle(), Phase::Released);
+}
+
+/// The source's ovn-controller lets go of the port before the target's claims
+/// it, and for that long the others have nowhere to send.
+#[test]
+fn hv_cfg_before_the_claim_releases_nothing() {
+    let mut stage = Stage::new();
+    stage.reach_switched();
+    stage.steps("a", &[Step::Redirected]);
+    stage.settle();
+    stage.world.hv_cfg = stage.nb_cfg;
+    stage.world.binding.as_mut().unwrap().chassis = None;
+    assert_eq!(stage.settle(), Phase::Switched);
+    assert_eq!(stage.why(ConditionType::Progressing).1, "Claiming");
+    stage.ovn_claims();
+    assert_eq!(stage.settle(), Phase::Switched, "the others have not heard of the claim");
+    assert_eq!(stage.why(ConditionType::Progressing).1, "CatchingUp");
+    stage.world.hv_cfg = stage.nb_cfg;
     assert_eq!(stage.settle(), Phase::Released);
 }
 
@@ -285,7 +332,7 @@ fn a_controller_that_died_between_object_and_database_does_the_same_again() {
     stage.settle();
     stage.migration.status.progress.barrier = None;
     assert_eq!(stage.settle(), Phase::Pinning);
-    assert_eq!(stage.options, [Some("a".into()), Some("a".into())]);
+    assert_eq!(stage.options, [Some("a".into())]);
     assert_eq!(stage.migration.status.progress.barrier.as_ref().unwrap().nb_cfg, 2);
     assert_eq!(
         stage.migration.status.progress.restore.as_ref().unwrap().requested_chassis,

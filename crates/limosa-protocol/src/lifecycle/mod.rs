@@ -11,9 +11,9 @@
 //! | Pinning | A | every chassis knows |
 //! | Arming | A | gate and mirror stand |
 //! | Armed | A | the guest announces itself on B |
-//! | Activated | A,B | B has OVN's flows, every chassis knows |
+//! | Activated | A,B | B has claimed the port and has OVN's flows, every chassis knows |
 //! | Bound | A,B | B takes direct packets |
-//! | Switched | B | the others look to B, every chassis knows |
+//! | Switched | B | the others look to B, B has claimed the port, every chassis knows |
 //! | Released | B, then as it was | flows are gone, A's interface is gone |
 //! | RollingBack | A, then as it was | flows are gone, B's interface is gone |
 
@@ -74,6 +74,8 @@ pub struct LogicalPort {
 #[derive(Debug, Clone, Default)]
 pub struct Binding {
     pub chassis: Option<String>,
+    /// `additional_chassis`, by name.
+    pub additional: Vec<String>,
     pub datapath_key: i64,
     pub port_key: i64,
 }
@@ -92,8 +94,8 @@ pub struct Decision {
 /// A change of `options:requested-chassis`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// Set, with a new `nb_cfg`, which goes into [`Progress::barrier`].
-    Set(String),
+    /// Set, with a new `nb_cfg`; both go into [`Progress::barrier`].
+    Set { requested_chassis: String, claimed: bool },
     /// As the operator had it; `None` takes the option away.
     Restore(Option<String>),
 }
@@ -172,7 +174,7 @@ impl Stepper<'_> {
     }
 
     fn pinning(&mut self) {
-        if self.ensure(self.migration.spec.from.clone()) == Barrier::Waiting {
+        if self.pin(&self.migration.spec.from) == Barrier::Waiting {
             let message = "waiting for every chassis to learn that the port is pinned (NB_Global:hv_cfg)";
             self.wait("Pinning", message.to_owned());
         } else {
@@ -181,7 +183,7 @@ impl Stepper<'_> {
     }
 
     fn arming(&mut self) {
-        self.ensure(self.migration.spec.from.clone());
+        self.pin(&self.migration.spec.from);
         if self.node_has(Role::Target, Step::Armed) && self.node_has(Role::Source, Step::Armed) {
             self.enter(Phase::Armed);
         } else {
@@ -190,7 +192,7 @@ impl Stepper<'_> {
     }
 
     fn armed(&mut self) {
-        self.ensure(self.migration.spec.from.clone());
+        self.pin(&self.migration.spec.from);
         if self.node_has(Role::Target, Step::Activated) {
             self.enter(Phase::Activated);
         } else {
@@ -203,12 +205,12 @@ impl Stepper<'_> {
     }
 
     fn activated(&mut self) {
-        let barrier = self.ensure(format!("{},{}", self.migration.spec.from, self.migration.spec.to));
+        let Migration { spec, .. } = self.migration;
+        let claimed =
+            self.world.binding.as_ref().is_some_and(|binding| binding.additional.contains(&spec.to));
+        let barrier = self.ensure(format!("{},{}", spec.from, spec.to), claimed);
         if barrier == Barrier::Waiting {
-            self.wait(
-                "Binding",
-                "waiting for every chassis to learn that the port is on both (NB_Global:hv_cfg)".to_owned(),
-            );
+            self.wait_for_claim(claimed, "the port is on both");
         } else if self.node_has(Role::Target, Step::Bound) {
             self.note_barrier(barrier);
             self.enter(Phase::Bound);
@@ -235,13 +237,12 @@ impl Stepper<'_> {
             self.wake_at = redirect_by;
             return self.wait("Redirecting", "waiting for the other agents to look to the target".to_owned());
         }
-        let barrier = self.ensure(self.migration.spec.to.clone());
+        let Migration { spec, .. } = self.migration;
+        let claimed =
+            self.world.binding.as_ref().is_some_and(|binding| binding.chassis.as_ref() == Some(&spec.to));
+        let barrier = self.ensure(spec.to.clone(), claimed);
         if barrier == Barrier::Waiting {
-            self.wait(
-                "Releasing",
-                "waiting for every chassis to learn that the port has left the source (NB_Global:hv_cfg)"
-                    .to_owned(),
-            );
+            self.wait_for_claim(claimed, "the port has left the source");
         } else {
             self.note_barrier(barrier);
             self.enter(Phase::Released);
@@ -251,7 +252,7 @@ impl Stepper<'_> {
     fn released(&mut self) {
         let Migration { spec, .. } = self.migration;
         if let Some(wait) = self.leftover(&spec.from, &spec.to) {
-            self.ensure(spec.to.clone());
+            self.pin(&spec.to);
             return self.wait("CleaningUp", wait);
         }
         // An operator's pin to the source moves with the guest.
@@ -271,7 +272,7 @@ impl Stepper<'_> {
             return self.enter(Phase::Armed);
         }
         if let Some(wait) = self.leftover(&spec.to, &spec.from) {
-            self.ensure(spec.from.clone());
+            self.pin(&spec.from);
             return self.wait("CleaningUp", wait);
         }
         let pin = self.progress.restore.as_ref().and_then(|restore| restore.requested_chassis.clone());
@@ -389,14 +390,43 @@ impl Stepper<'_> {
         self.wait("WaitingForAgents", "waiting for the agents to carry out the step".to_owned());
     }
 
+    /// Says what [`Self::ensure`] is waiting for.
+    fn wait_for_claim(&mut self, claimed: bool, what: &str) {
+        let to = &self.migration.spec.to;
+        if claimed {
+            let message = format!("waiting for every chassis to learn that {what} (NB_Global:hv_cfg)");
+            self.wait("CatchingUp", message);
+        } else {
+            let message = format!(
+                "waiting for {to} to claim the port (Port_Binding): is ovn-controller running on {to}?"
+            );
+            self.wait("Claiming", message);
+        }
+    }
+
+    /// Pins the port to a chassis that has it already.
+    fn pin(&mut self, chassis: &str) -> Barrier {
+        self.ensure(chassis.to_owned(), true)
+    }
+
     /// Makes the northbound option `value` and waits for every chassis to know.
-    fn ensure(&mut self, value: String) -> Barrier {
+    ///
+    /// What a chassis does about the option is two steps: the chassis in
+    /// question claims the port in the southbound database, and the others
+    /// follow that. `hv_cfg` speaks of the first alone, so it is asked for once
+    /// more when the port is `claimed`. Without the claim there is no deadline:
+    /// packets go where they went before.
+    fn ensure(&mut self, value: String, claimed: bool) -> Barrier {
         let Some(port) = &self.world.port else { return Barrier::Reached };
         let barrier = self.progress.barrier.as_ref().filter(|barrier| barrier.requested_chassis == value);
-        let Some(barrier) = barrier.filter(|_| port.requested_chassis.as_deref() == Some(&value)) else {
-            self.change = Some(Change::Set(value));
+        let barrier = barrier.filter(|_| port.requested_chassis.as_deref() == Some(&value));
+        let Some(barrier) = barrier.filter(|barrier| barrier.claimed || !claimed) else {
+            self.change = Some(Change::Set { requested_chassis: value, claimed });
             return Barrier::Waiting;
         };
+        if !barrier.claimed {
+            return Barrier::Waiting;
+        }
         if self.world.hv_cfg >= barrier.nb_cfg {
             return Barrier::Reached;
         }

@@ -154,10 +154,11 @@ impl Databases {
     pub(super) fn binding(&self, port: &str) -> Option<Binding> {
         let sb = self.sb.replica();
         let (_, row) = sb.find("Port_Binding", |row| row.str("logical_port") == Some(port))?;
-        let chassis = row.uuid("chassis").and_then(|uuid| sb.get("Chassis", &uuid));
+        let name = |uuid| sb.get("Chassis", &uuid).and_then(|row| row.str("name")).map(str::to_owned);
         let datapath = row.uuid("datapath").and_then(|uuid| sb.get("Datapath_Binding", &uuid));
         Some(Binding {
-            chassis: chassis.and_then(|chassis| chassis.str("name")).map(str::to_owned),
+            chassis: row.uuid("chassis").and_then(name),
+            additional: row.uuids("additional_chassis").filter_map(name).collect(),
             datapath_key: datapath.and_then(|datapath| datapath.int("tunnel_key")).unwrap_or_default(),
             port_key: row.int("tunnel_key").unwrap_or_default(),
         })

@@ -173,10 +173,10 @@ impl Controller {
             let entered = progress.phase != migration.phase();
             self.write(&mut migration, progress).await?;
             match change {
-                Some(Change::Set(value)) => {
+                Some(Change::Set { requested_chassis, claimed }) => {
                     let port = &migration.spec.port;
-                    let nb_cfg = self.databases.set_requested_chassis(port, Some(&value)).await?;
-                    let barrier = Barrier { requested_chassis: value, nb_cfg, since: now };
+                    let nb_cfg = self.databases.set_requested_chassis(port, Some(&requested_chassis)).await?;
+                    let barrier = Barrier { requested_chassis, nb_cfg, since: now, claimed };
                     let mut progress = migration.status.progress.clone();
                     progress.barrier = Some(barrier);
                     self.write(&mut migration, progress).await?;
