@@ -56,7 +56,7 @@ impl Directory {
             Ok((path, inotify))
         })
         .await?;
-        let first = read_all(&path)?;
+        let first = read_all(&path, &Snapshot::default())?;
         let (sender, snapshots) = watch::channel(Arc::new(first));
         let events = inotify.into_event_stream(vec![0; 4096]).map_err(io_error("watch", &path))?;
         let watcher = tokio::spawn(follow(path.clone(), events, sender));
@@ -159,8 +159,8 @@ async fn follow(
         if matches!(&event, Ok(event) if event.name.as_ref().is_some_and(own)) {
             continue;
         }
-        let directory = path.clone();
-        let snapshot = match blocking(move || read_all(&directory)).await {
+        let (directory, last) = (path.clone(), Arc::clone(&sender.borrow()));
+        let snapshot = match blocking(move || read_all(&directory, &last)).await {
             Ok(snapshot) => snapshot,
             Err(error) => {
                 tracing::error!(%error, "the store cannot be read");
@@ -177,7 +177,9 @@ async fn follow(
     }
 }
 
-fn read_all(path: &Path) -> Result<Snapshot, StoreError> {
+/// Reads every object. One that has become unreadable stays what it was: its
+/// flows must not go because a hand slipped.
+fn read_all(path: &Path, last: &Snapshot) -> Result<Snapshot, StoreError> {
     let mut snapshot = Snapshot::default();
     let is_object = |file: &PathBuf| file.extension().is_some_and(|end| end == "json") && !is_hidden(file);
     for file in files(path)?.into_iter().filter(is_object) {
@@ -187,7 +189,13 @@ fn read_all(path: &Path) -> Result<Snapshot, StoreError> {
             }
             // Deleted since it was listed.
             Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => snapshot.unreadable.push(error.to_string()),
+            Err(error) => {
+                snapshot.unreadable.push(error.to_string());
+                let name = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+                if let Some((name, migration)) = last.migrations.get_key_value(name) {
+                    snapshot.migrations.insert(name.clone(), migration.clone());
+                }
+            }
         }
     }
     Ok(snapshot)
@@ -357,6 +365,9 @@ mod tests {
             assert!(unreadable.contains(name), "{unreadable}");
         }
         assert!(!dir.path().join(".tmp-crashed").exists());
+        fs::write(dir.path().join("good.json"), "a hand slipped").unwrap();
+        until(&mut watch, |s| s.unreadable.len() == 4).await;
+        assert!(watch.borrow().migrations.contains_key("good"), "it is still what it was");
     }
 
     #[tokio::test]
