@@ -19,7 +19,7 @@ use anyhow::Context;
 use jiff::Timestamp;
 use limosa_protocol::diff::diff;
 use limosa_protocol::object::{Problem, to_microseconds};
-use limosa_protocol::{Facts, Role, Step, Survey, node};
+use limosa_protocol::{Facts, Migration, Role, Step, Survey, node};
 use ofpacket::FlowMod;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -93,29 +93,36 @@ impl Agent {
         mut shutdown: Shutdown,
     ) -> anyhow::Result<()> {
         let mut database = self.local.subscribe();
+        let mut snapshot = objects.borrow_and_update().clone();
+        let mut wake = self.turn(&snapshot).await;
         loop {
-            let snapshot = objects.borrow_and_update().clone();
-            database.mark_unchanged();
-            let wake = self.turn(&snapshot).await;
-            tokio::select! {
-                changed = objects.changed() => changed.context("the store has gone")?,
-                changed = database.changed() => changed.context("the local database session has ended")?,
+            let mut changed = tokio::select! {
+                changed = objects.changed() => changed.map(|()| true).context("the store has gone")?,
+                changed = database.changed() => {
+                    changed.map(|()| true).context("the local database session has ended")?
+                }
                 told = next(&mut self.switch) => self.hear(told, &snapshot),
-                () = sleep_until(wake) => {}
+                () = sleep_until(wake) => true,
                 () = shutdown.asked() => return Ok(()),
-            }
+            };
             // What else is here already belongs to the same picture.
             while let Some(told) = self.switch.as_mut().and_then(|(_, switch)| switch.try_next()) {
-                self.hear(told, &snapshot);
+                changed |= self.hear(told, &snapshot);
+            }
+            if changed {
+                snapshot = objects.borrow_and_update().clone();
+                database.mark_unchanged();
+                wake = self.turn(&snapshot).await;
             }
         }
     }
 
-    fn hear(&mut self, told: Told, snapshot: &Snapshot) {
+    /// Takes in what the switch tells; false if nothing follows from it.
+    fn hear(&mut self, told: Told, snapshot: &Snapshot) -> bool {
         match told {
             Told::Announced(number) => {
                 let now = to_microseconds(Timestamp::now());
-                let is_meant = |m: &&limosa_protocol::Migration| {
+                let is_meant = |m: &&Migration| {
                     m.status.progress.number == number
                         && m.phase().wants_flows()
                         && m.role_of(&self.chassis) == Role::Target
@@ -123,12 +130,15 @@ impl Agent {
                 if let Some(migration) = snapshot.migrations.values().find(is_meant) {
                     self.reports.take(migration, Step::Activated, now);
                 }
+                true
             }
             Told::Closed(reason) => {
                 tracing::warn!(reason, "the connection to the switch is lost");
                 self.switch = None;
+                true
             }
-            Told::Flows | Told::Nothing => {}
+            Told::Flows => true,
+            Told::Nothing => false,
         }
     }
 
