@@ -129,6 +129,8 @@ impl Holder {
             .arg(format!("--mount={}", of("mnt")))
             .arg(format!("--net={}", of("net")))
             .arg(format!("--pid={}", of("pid_for_children")))
+            // Entering a mount namespace leaves a chroot, otherwise.
+            .arg(format!("--root=/proc/{}/root", self.pid))
             .arg("--");
         if ns != ROOT {
             command.args(["ip", "netns", "exec", ns]);
