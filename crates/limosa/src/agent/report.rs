@@ -78,16 +78,15 @@ impl Reports {
     }
 }
 
-/// One line for each step, and one for each new problem.
+/// One line for each step, and one for each new thing to wait for.
 fn log(migration: &Migration, chassis: &str, old: Option<&NodeStatus>, new: &NodeStatus) {
-    let name = &migration.metadata.name;
+    let (name, role) = (&migration.metadata.name, new.role);
     let taken = |step: &Step| old.is_some_and(|old| old.has(*step));
     for step in new.steps.keys().filter(|step| !taken(step)) {
-        tracing::info!(migration = name, chassis, role = ?new.role, ?step);
+        tracing::info!(migration = name, chassis, ?role, "{step:?}");
     }
-    if let Some(problem) =
-        new.problem.as_ref().filter(|p| old.and_then(|old| old.problem.as_ref()) != Some(p))
-    {
-        tracing::warn!(migration = name, chassis, reason = problem.reason, "{}", problem.message);
+    let known = old.and_then(|old| old.problem.as_ref());
+    if let Some(problem) = new.problem.as_ref().filter(|problem| known != Some(problem)) {
+        tracing::info!(migration = name, chassis, reason = problem.reason, "waiting: {}", problem.message);
     }
 }

@@ -234,9 +234,9 @@ fn log(migration: &Migration, progress: &Progress) {
         |progress: &Progress, kind| progress.condition(kind).map(|c| c.message.clone()).unwrap_or_default();
     if progress.phase != migration.phase() {
         let (spec, phase) = (&migration.spec, progress.phase);
-        let ended =
-            if phase.is_final() { condition(progress, ConditionType::Succeeded) } else { String::new() };
-        tracing::info!(migration = name, port = spec.port, from = spec.from, to = spec.to, %phase, "{ended}");
+        let why = phase.is_final().then(|| format!(": {}", condition(progress, ConditionType::Succeeded)));
+        let why = why.unwrap_or_default();
+        tracing::info!(migration = name, port = spec.port, from = spec.from, to = spec.to, "{phase}{why}");
         return;
     }
     let waiting = condition(progress, ConditionType::Progressing);
