@@ -86,6 +86,22 @@ impl Lab {
         Ok(())
     }
 
+    /// Logical switch `ls0` with a peer on every chassis: endpoint `pN` on
+    /// `chN`, at 192.168.7.(20+N).
+    ///
+    /// # Errors
+    ///
+    /// When a peer does not come up.
+    pub async fn peers(&self) -> Result<()> {
+        self.switch("ls0").await?;
+        for (chassis, n) in self.all_chassis().iter().zip(1..) {
+            let (name, mac) = (format!("p{n}"), format!("02:00:00:00:02:{n:02x}"));
+            self.port("ls0", LogicalPort::new(&name, &mac, &format!("192.168.7.{}", 20 + n))).await?;
+            self.endpoint(chassis.name(), &name).await?;
+        }
+        Ok(())
+    }
+
     /// What [`port`](Self::port) made.
     pub(crate) fn known_port(&self, name: &str) -> Result<LogicalPort> {
         let ports = self.ports.lock().map_err(|_| anyhow::anyhow!("a poisoned lock"))?;

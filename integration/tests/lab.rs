@@ -22,14 +22,8 @@ async fn lab(chassis: usize) -> Lab {
 }
 
 async fn lab_with(options: LabOptions) -> Lab {
-    let chassis = options.chassis;
     let lab = Lab::start(options).await.unwrap();
-    lab.switch("ls0").await.unwrap();
-    for n in 1..=chassis {
-        let (name, mac) = (format!("p{n}"), format!("02:00:00:00:02:{n:02x}"));
-        lab.port("ls0", LogicalPort::new(&name, &mac, &format!("192.168.7.{}", 20 + n))).await.unwrap();
-        lab.endpoint(&format!("ch{n}"), &name).await.unwrap();
-    }
+    lab.peers().await.unwrap();
     lab.port("ls0", LogicalPort::new("vm1", GUEST_MAC, GUEST)).await.unwrap();
     lab
 }

@@ -22,12 +22,7 @@ struct Stage {
 impl Stage {
     async fn new(chassis: usize) -> Self {
         let lab = Lab::start(LabOptions { chassis, ..LabOptions::default() }).await.unwrap();
-        lab.switch("ls0").await.unwrap();
-        for n in 1..=chassis {
-            let (name, mac) = (format!("p{n}"), format!("02:00:00:00:02:{n:02x}"));
-            lab.port("ls0", LogicalPort::new(&name, &mac, &format!("192.168.7.{}", 20 + n))).await.unwrap();
-            lab.endpoint(&format!("ch{n}"), &name).await.unwrap();
-        }
+        lab.peers().await.unwrap();
         lab.port("ls0", LogicalPort::new("vm1", GUEST_MAC, GUEST)).await.unwrap();
         let limosa = Limosa::start(&lab).await.unwrap();
         let controllers = controllers(&lab);

@@ -33,8 +33,8 @@ const PORT: &str = "vm1";
 const GUEST_MAC: &str = "02:00:00:00:01:01";
 const GUEST_IP: &str = "192.168.7.10";
 
-/// A peer stands on every chassis: one on the source, one on the target, one
-/// on neither.
+/// The lab's peers, one on every chassis: one on the source, one on the
+/// target, one on neither.
 const PEERS: [(&str, &str, Ipv4Addr); 3] = [
     ("p1", "ch1", Ipv4Addr::new(192, 168, 7, 21)),
     ("p2", "ch2", Ipv4Addr::new(192, 168, 7, 22)),
@@ -101,12 +101,7 @@ pub async fn run(options: &Options) -> Result<Report> {
 
 /// What is in the lab while the guest moves.
 async fn on_stage(lab: &Lab, options: &Options, teller: &Teller, report: &mut Report) -> Result<()> {
-    lab.switch("ls0").await?;
-    for (name, chassis, ip) in PEERS {
-        let mac = format!("02:00:00:00:02:{:02x}", ip.octets()[3]);
-        lab.port("ls0", LogicalPort::new(name, &mac, &ip.to_string())).await?;
-        lab.endpoint(chassis, name).await?;
-    }
+    lab.peers().await?;
     lab.port("ls0", LogicalPort::new(PORT, GUEST_MAC, GUEST_IP)).await?;
     let way = if options.ovn {
         teller.tell("no Limosa: the port will be handed over by OVN's own means");
