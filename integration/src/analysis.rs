@@ -52,6 +52,11 @@ pub struct Answered {
     pub answered_ns: i64,
 }
 
+/// How much later than another's the way of one peer's packets may become
+/// passable. Peers are not equally far: what one sends first can come last,
+/// and the gate opens in between.
+const SKEW_NS: i64 = 5 * MS;
+
 /// What one peer had of the migration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PeerAnalysis {
@@ -59,8 +64,9 @@ pub struct PeerAnalysis {
     pub sent: u64,
     /// Packets sent before the pause that the network lost, there or back.
     pub lost_before_pause: u64,
-    /// Packets lost of those sent from the pause until the first one that the
-    /// guest answered on the target was sent.
+    /// Packets lost of those sent from the pause until the peer's first one
+    /// that the guest answered on the target was sent, or 5 ms after the
+    /// first of any peer.
     pub lost_in_pause: u64,
     /// Packets lost of those sent from then on.
     pub lost_after_activation: u64,
@@ -94,41 +100,37 @@ fn numbers(seen: &Seen, peer: Ipv4Addr) -> HashSet<u64> {
     seen.get(&peer).into_iter().flatten().map(|(number, _)| *number).collect()
 }
 
-/// The first packet that came to the guest on the target and was answered.
-/// What came before the pause was flooded to the waiting copy, and what was
-/// answered without having come was in the guest's memory when it moved.
-fn first_answered(seen: &Observed<'_>) -> Option<Answered> {
-    let mut first: Option<Answered> = None;
-    for (peer, ip, probe) in seen.peers {
-        let answers: HashMap<u64, i64> =
-            seen.target.answers.get(ip).into_iter().flatten().rev().copied().collect();
-        let came = seen.target.requests.get(ip).into_iter().flatten();
-        let found = came.filter(|(_, at)| *at >= seen.pause_ns).find_map(|&(number, delivered_ns)| {
-            let answered_ns = answers.get(&number).copied().filter(|at| *at >= delivered_ns)?;
-            let sent_ns = *probe.sent.get(usize::try_from(number).ok()?)?;
-            Some(Answered { peer: peer.clone(), number, sent_ns, delivered_ns, answered_ns })
-        });
-        if let Some(found) = found
-            && first.as_ref().is_none_or(|first| found.delivered_ns < first.delivered_ns)
-        {
-            first = Some(found);
-        }
-    }
-    first
+/// The first packet of a peer that came to the guest on the target and was
+/// answered. What came before the pause was flooded to the waiting copy, and
+/// what was answered without having come was in the guest's memory when it
+/// moved.
+fn first_answered(seen: &Observed<'_>, peer: &str, ip: Ipv4Addr, probe: &ProbeResult) -> Option<Answered> {
+    let answers: HashMap<u64, i64> =
+        seen.target.answers.get(&ip).into_iter().flatten().rev().copied().collect();
+    let came = seen.target.requests.get(&ip).into_iter().flatten();
+    came.filter(|(_, at)| *at >= seen.pause_ns).find_map(|&(number, delivered_ns)| {
+        let answered_ns = answers.get(&number).copied().filter(|at| *at >= delivered_ns)?;
+        let sent_ns = *probe.sent.get(usize::try_from(number).ok()?)?;
+        Some(Answered { peer: peer.to_owned(), number, sent_ns, delivered_ns, answered_ns })
+    })
 }
 
 /// Counts.
 pub fn analyse(seen: &Observed<'_>) -> Analysis {
     let announced = |(at, mac): &&(i64, String)| *at >= seen.pause_ns && mac == seen.guest_mac;
     let rarp_ns = seen.target.rarps.iter().find(announced).map(|(at, _)| *at);
-    let first = first_answered(seen);
-    let active_from = first.as_ref().map_or(i64::MAX, |first| first.sent_ns);
+    let firsts: Vec<_> =
+        seen.peers.iter().map(|(name, ip, probe)| first_answered(seen, name, *ip, probe)).collect();
+    let first = firsts.iter().flatten().min_by_key(|first| first.delivered_ns).cloned();
+    let latest = first.as_ref().map_or(i64::MAX, |first| first.sent_ns.saturating_add(SKEW_NS));
     let peers = seen
         .peers
         .iter()
-        .map(|(name, ip, probe)| {
+        .zip(&firsts)
+        .map(|((name, ip, probe), own)| {
             let reached = numbers(&seen.source.requests, *ip);
             let answered = numbers(&seen.source.answers, *ip);
+            let active_from = own.as_ref().map_or(latest, |own| own.sent_ns.min(latest));
             (name.clone(), peer(probe, seen.pause_ns, active_from, &reached, &answered))
         })
         .collect();
@@ -249,6 +251,33 @@ mod tests {
         let twice = [arrived(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]), arrived(&[8, 9])].concat();
         let peer = migration(&twice, &tap(&[], &[]), &[]).peers["p1"].clone();
         assert_eq!((peer.duplicates, peer.lost_in_pause, peer.lost_after_activation), (2, 0, 0));
+    }
+
+    #[test]
+    fn the_gate_opens_for_everybody_within_the_skew() {
+        let probe = |missing: &[u64]| {
+            let kept: Vec<u64> = (0..20).filter(|n| !missing.contains(n)).collect();
+            ProbeResult { clock: CLOCK, sent: (0..20).map(|n| n * MS).collect(), arrivals: arrived(&kept) }
+        };
+        let (near, far) = (PEER, Ipv4Addr::new(192, 168, 7, 22));
+        let came = |first: u64| (first..20).map(|n| (n, n as i64 * MS + 300_000)).collect::<Vec<_>>();
+        let both = |near_from, far_from| Seen::from([(near, came(near_from)), (far, came(far_from))]);
+        // The far one's packet 5 and the near one's 7 are the first that come.
+        let lost_after = |near_from: u64| {
+            let seen = both(near_from, 5);
+            let target =
+                SniffResult { clock: CLOCK, rarps: Vec::new(), requests: seen.clone(), answers: seen };
+            let lost: Vec<u64> = (3..near_from).collect();
+            let peers = [("near".to_owned(), near, probe(&lost)), ("far".to_owned(), far, probe(&[3, 4]))];
+            let (pause_ns, source) = (2_500_000, tap(&[], &[]));
+            let observed =
+                Observed { pause_ns, guest_mac: MAC, source: &source, target: &target, peers: &peers };
+            let peers = analyse(&observed).peers;
+            assert_eq!((peers["far"].lost_in_pause, peers["far"].lost_after_activation), (2, 0));
+            peers["near"].lost_after_activation
+        };
+        assert_eq!(lost_after(7), 0, "2 ms later");
+        assert_eq!(lost_after(13), 3, "8 ms later: 10, 11 and 12 are more than 5 ms behind");
     }
 
     #[test]
