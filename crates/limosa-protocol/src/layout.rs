@@ -130,10 +130,15 @@ pub struct VifOutput {
 #[must_use]
 pub fn vif_output(flow: &Flow) -> Option<VifOutput> {
     let [Action::Output { port, .. }] = actions(flow) else { return None };
+    if flow.priority != 100 {
+        return None;
+    }
     let match_ = flow.match_.canonical();
     let metadata = match_.get(OxmField::METADATA).filter(|oxm| oxm.mask.is_none())?;
     let reg15 = match_.get(OxmField::reg(15)).filter(|oxm| oxm.mask.is_none())?;
-    (flow.priority == 100 && match_.iter().count() == 2).then_some(())?;
+    if match_.iter().count() != 2 {
+        return None;
+    }
     Some(VifOutput {
         datapath_key: u32::try_from(number(metadata)).ok()?,
         port_key: u16::try_from(number(reg15)).ok()?,
@@ -145,13 +150,12 @@ pub fn vif_output(flow: &Flow) -> Option<VifOutput> {
 /// its port number.
 #[must_use]
 pub fn vif_input(flow: &Flow) -> Option<u32> {
-    let ours = Cookie::is_ours(flow.cookie) || flow.table_id != 0 || flow.priority != 100;
-    let match_ = flow.match_.canonical();
-    let in_port = match_.get(OxmField::IN_PORT).filter(|_| !ours)?;
     // A tunnel's flow reads the tunnel's key, a VIF's loads its own.
-    let loads =
-        actions(flow).iter().any(|a| matches!(a, Action::SetField(oxm) if oxm.field == OxmField::METADATA));
-    if loads { u32::try_from(number(in_port)).ok() } else { None }
+    let loads = |action: &Action| matches!(action, Action::SetField(oxm) if oxm.field == OxmField::METADATA);
+    if flow.table_id != 0 || flow.priority != 100 || !actions(flow).iter().any(loads) {
+        return None;
+    }
+    u32::try_from(number(flow.match_.canonical().get(OxmField::IN_PORT)?)).ok()
 }
 
 fn number(oxm: &Oxm) -> u64 {

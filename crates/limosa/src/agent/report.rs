@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use limosa_protocol::object::{Migration, NodeStatus, Problem};
-use limosa_protocol::{Role, Step};
+use limosa_protocol::{Phase, Step};
 
 use crate::store::{Key, Snapshot, Store, StoreError};
 
@@ -53,7 +53,7 @@ impl Reports {
 
     /// Reports what keeps this chassis from doing anything at all.
     pub(super) async fn problem(&mut self, snapshot: &Snapshot, problem: &Problem) {
-        let concerned = |m: &&Migration| m.phase() >= limosa_protocol::Phase::Arming && !m.phase().is_final();
+        let concerned = |m: &&Migration| m.phase() >= Phase::Arming && !m.phase().is_final();
         for migration in snapshot.migrations.values().filter(concerned) {
             let mut status = self.own_or_new(migration);
             status.problem = Some(problem.clone());
@@ -73,8 +73,8 @@ impl Reports {
     }
 
     fn own_or_new(&self, migration: &Migration) -> NodeStatus {
-        let role: Role = migration.role_of(&self.chassis);
-        self.own(migration).cloned().unwrap_or_else(|| NodeStatus::new(role))
+        let new = || NodeStatus::new(migration.role_of(&self.chassis));
+        self.own(migration).cloned().unwrap_or_else(new)
     }
 }
 
