@@ -98,6 +98,12 @@ impl Cookie {
         cookie & MAGIC_MASK == MAGIC
     }
 
+    /// The migration that a cookie of ours names, whatever else it says.
+    #[must_use]
+    pub const fn migration_of(cookie: u64) -> u32 {
+        (cookie >> 8) as u32 & MAX_MIGRATION
+    }
+
     /// The 64 bits on the wire.
     #[must_use]
     pub const fn encode(self) -> u64 {
@@ -118,7 +124,7 @@ impl Cookie {
             _ => return None,
         };
         let purpose = Purpose::ALL.into_iter().find(|p| *p as u64 == cookie & 0x3f)?;
-        Some(Self { migration: (cookie >> 8) as u32 & MAX_MIGRATION, role, purpose })
+        Some(Self { migration: Self::migration_of(cookie), role, purpose })
     }
 }
 

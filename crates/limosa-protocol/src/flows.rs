@@ -42,9 +42,11 @@ mod priority {
     pub(super) const NOT_DELIVERED: u16 = 1;
     pub(super) const DELIVERED: u16 = 2;
     pub(super) const GATE: u16 = 1100;
+    /// Below what it learns: the first announcement is the last that reaches
+    /// the agent, however many a guest sends.
+    pub(super) const ANNOUNCE: u16 = 1150;
     pub(super) const DIVERT: u16 = 1200;
     pub(super) const REVERSE: u16 = 1200;
-    pub(super) const ANNOUNCE: u16 = 1300;
     pub(super) const MIRROR: u16 = 1100;
     /// Below OVN's flows for ports (100), above its catch-all (0).
     pub(super) const UNDER: u16 = 50;

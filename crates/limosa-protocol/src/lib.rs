@@ -27,6 +27,7 @@ pub mod lifecycle;
 pub mod mac;
 pub mod node;
 pub mod object;
+pub mod strays;
 pub mod survey;
 
 pub use cookie::{Cookie, Purpose};

@@ -83,10 +83,17 @@ struct Planner<'a> {
 }
 
 impl Planner<'_> {
-    /// The switch has opened the gate by itself, whoever looked on.
+    /// The switch has opened the gate by itself, whoever looked on; or the
+    /// controller says that the guest must be here.
     fn note_activation(&mut self) {
+        let number = self.writer.number;
         let is_learned = |flow: &Flow| is_for(flow, Purpose::DivertIn) || is_for(flow, Purpose::DivertOut);
-        if self.survey.of_migration(self.writer.number).any(is_learned) {
+        if self.survey.of_migration(number).any(is_learned) {
+            let at = self.survey.announced_at.get(&number).copied();
+            self.status.take(Step::Activated, at.unwrap_or(self.now));
+        }
+        let announced = self.migration.status.progress.condition(ConditionType::Announced);
+        if self.status.role == Role::Target && announced.is_some_and(|c| c.status == Truth::False) {
             self.status.take(Step::Activated, self.now);
         }
     }

@@ -97,6 +97,9 @@ pub struct Progress {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub barrier: Option<Barrier>,
     pub conditions: Vec<Condition>,
+    /// Since when the guest's interface on a side that was ready has been gone, or its link down.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub missing_since: BTreeMap<Role, Timestamp>,
     /// When each phase was reached.
     pub steps: BTreeMap<Phase, Timestamp>,
 }
@@ -350,6 +353,9 @@ pub struct Condition {
 pub enum ConditionType {
     /// The request makes sense on this OVN.
     Accepted,
+    /// False: the guest is taken to run on the target although nobody there has
+    /// heard it announce itself. Absent while nothing of the kind was necessary.
+    Announced,
     /// What the migration is waiting for, if anything.
     Progressing,
     /// Every chassis followed the last change of the northbound options in time.

@@ -1,7 +1,8 @@
 //! A bridge's flows, reduced to what a migration has to know of them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use ofpacket::Flow;
 
 use crate::cookie::Cookie;
@@ -18,6 +19,9 @@ pub struct Survey {
     pub inputs: BTreeSet<u32>,
     /// Logical ports that OVN's own flows give an interface.
     pub outputs: BTreeSet<VifOutput>,
+    /// When a guest's announcement put its flows in place, by migration, as far
+    /// as the switch could be asked. The flows themselves do not say it.
+    pub announced_at: BTreeMap<u32, Timestamp>,
 }
 
 impl Survey {
@@ -29,6 +33,7 @@ impl Survey {
             ours: flows.filter(|flow| Cookie::is_ours(flow.cookie)).cloned().collect(),
             inputs: foreign.clone().filter_map(vif_input).collect(),
             outputs: foreign.filter_map(vif_output).collect(),
+            announced_at: BTreeMap::new(),
         }
     }
 

@@ -3,9 +3,13 @@
 
 mod bridge;
 
+use std::collections::BTreeSet;
+
 use bridge::{A, B, Bridge, X, armed_objects, migration};
+use jiff::Timestamp;
 use limosa_protocol::object::{ConditionType, Problem, Truth};
-use limosa_protocol::{Phase, Step};
+use limosa_protocol::strays::{STRAY_DELAY, Strays};
+use limosa_protocol::{Phase, Step, Survey};
 
 #[test]
 fn source() {
@@ -107,6 +111,72 @@ fn wiped_flows_come_back_and_the_gate_stays_open() {
     b.wipe();
     b.plan_until_settled(&mut migration);
     assert_eq!(b.dump(), before);
+}
+
+/// Nobody has heard the guest, but the controller knows that it is here.
+#[test]
+fn the_gate_opens_on_the_controllers_word() {
+    let mut b = Bridge::of(&B);
+    let mut migration = migration(Phase::Armed);
+    b.plan_until_settled(&mut migration);
+    let mut a = Bridge::of(&A);
+    let why = Problem::new("SourceGone", "");
+    migration.status.progress.set_condition(ConditionType::Announced, Truth::False, why, b.now());
+    b.plan_until_settled(&mut migration);
+    insta::assert_snapshot!("target_activated", b.dump());
+    assert!(b.status(&migration).has(Step::Activated));
+    a.plan_until_settled(&mut migration);
+    assert!(!a.status(&migration).has(Step::Activated));
+}
+
+#[test]
+fn an_activation_that_nobody_saw_is_reported_with_its_time() {
+    let mut b = Bridge::of(&B);
+    let mut migration = migration(Phase::Armed);
+    b.plan_until_settled(&mut migration);
+    b.guest_announces_itself();
+    let then = b.now();
+    b.time_passes();
+    b.announced_at(then);
+    b.plan_until_settled(&mut migration);
+    assert_eq!(b.status(&migration).steps[&Step::Activated], then);
+}
+
+/// What an upgrade of OVN does to a chassis in the middle of a migration.
+#[test]
+fn flows_follow_ovns_tables() {
+    let mut b = Bridge::of(&B);
+    let mut migration = migration(Phase::Armed);
+    b.plan_until_settled(&mut migration);
+    b.guest_announces_itself();
+    b.plan_until_settled(&mut migration);
+    assert!(b.dump().contains("table=65, ") && b.dump().contains("table=39, "), "{}", b.dump());
+    b.ovn_moves_its_tables_by(4);
+    b.plan_until_settled(&mut migration);
+    assert!(b.dump().contains("table=69, ") && b.dump().contains("table=43, "), "{}", b.dump());
+    assert!(!b.dump().contains("table=65, ") && !b.dump().contains("table=39, "), "{}", b.dump());
+    assert!(b.dump().contains("table=253, priority=2"), "the gate stays open: {}", b.dump());
+}
+
+#[test]
+fn flows_without_an_object_go_after_a_while() {
+    let mut b = Bridge::of(&B);
+    let mut migration = migration(Phase::Arming);
+    b.plan_until_settled(&mut migration);
+    let (survey, mut strays) = (Survey::of(b.ours().iter()), Strays::default());
+    let (nobody, owner) = (BTreeSet::new(), BTreeSet::from([migration.status.progress.number]));
+    let start = Timestamp::UNIX_EPOCH;
+    assert_eq!(strays.keep(&survey, &owner, true, start), (vec![], None), "they have an object");
+    assert_eq!(strays.keep(&survey, &nobody, true, start), (survey.ours.clone(), Some(start + STRAY_DELAY)));
+    let later = start + STRAY_DELAY;
+    assert_eq!(
+        strays.keep(&survey, &nobody, false, later),
+        (survey.ours.clone(), Some(later + STRAY_DELAY)),
+        "an object that cannot be read may be theirs"
+    );
+    assert_eq!(strays.keep(&survey, &owner, true, later), (vec![], None), "it was");
+    strays.keep(&survey, &nobody, true, later);
+    assert_eq!(strays.keep(&survey, &nobody, true, later + STRAY_DELAY), (vec![], None), "they go");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 use limosa_protocol::Phase;
 use limosa_protocol::lifecycle::{
-    BARRIER_DEADLINE, Binding, Change, LogicalPort, REDIRECT_DEADLINE, World, decide,
+    BARRIER_DEADLINE, Binding, Change, LogicalPort, MISSING_GRACE, REDIRECT_DEADLINE, World, decide,
 };
 use limosa_protocol::object::{
     Barrier, ConditionType, InterfaceStatus, Migration, NodeStatus, Problem, Role, Spec, Step, Truth, Want,
@@ -219,6 +219,13 @@ fn a_target_that_goes_before_the_guest_ran_there_is_rolled_back() {
         let mut stage = Stage::new();
         stage.reach_armed();
         lose(stage.node("b"));
+        assert_eq!(stage.settle(), Phase::Armed, "a switch that restarts is back in a moment");
+        stage.plug("b", true);
+        assert_eq!(stage.settle(), Phase::Armed);
+        stage.now += MISSING_GRACE;
+        lose(stage.node("b"));
+        assert_eq!(stage.settle(), Phase::Armed, "the time begins anew");
+        stage.now += MISSING_GRACE;
         assert_eq!(stage.settle(), Phase::RollingBack);
         assert_eq!(stage.why(ConditionType::Succeeded).1, "TargetLost");
         stage.steps("a", &[Step::Cleaned]);
@@ -227,6 +234,40 @@ fn a_target_that_goes_before_the_guest_ran_there_is_rolled_back() {
         assert_eq!(stage.settle(), Phase::RolledBack);
         assert_eq!(stage.options, [Some("a".into()), None]);
     }
+}
+
+/// The switch restarted just when the guest announced itself.
+#[test]
+fn a_guest_that_nobody_heard_is_found_by_the_source_that_is_gone() {
+    let mut stage = Stage::new();
+    stage.reach_armed();
+    stage.plug("a", false);
+    assert_eq!(stage.settle(), Phase::Armed);
+    let announced =
+        |stage: &Stage| stage.migration.status.progress.condition(ConditionType::Announced).cloned();
+    assert_eq!(announced(&stage), None, "not at once");
+    stage.now += MISSING_GRACE;
+    stage.settle();
+    assert_eq!(announced(&stage).map(|c| (c.status, c.reason)), Some((Truth::False, "SourceGone".into())));
+    stage.plug("a", true);
+    stage.settle();
+    assert_eq!(announced(&stage), None, "it is back");
+    stage.node("a").interface = None;
+    stage.settle();
+    stage.now += MISSING_GRACE;
+    stage.settle();
+    stage.steps("b", &[Step::Activated]);
+    assert_eq!(stage.settle(), Phase::Activated);
+    assert_eq!(announced(&stage).map(|c| c.status), Some(Truth::False));
+
+    // Both gone: nobody runs anywhere.
+    let mut stage = Stage::new();
+    stage.reach_armed();
+    stage.node("a").interface = None;
+    stage.node("b").interface = None;
+    stage.settle();
+    stage.now += MISSING_GRACE;
+    assert_eq!(stage.settle(), Phase::RollingBack);
 }
 
 #[test]

@@ -26,7 +26,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::MacAddr;
 use crate::cookie::MAX_MIGRATION;
 use crate::object::{
-    ConditionType, Migration, NodeStatus, Phase, Problem, Progress, Role, Step, Truth, Want,
+    ConditionType, InterfaceStatus, Migration, NodeStatus, Phase, Problem, Progress, Role, Step, Truth, Want,
 };
 
 use accept::accept;
@@ -39,6 +39,10 @@ pub const BARRIER_DEADLINE: SignedDuration = SignedDuration::from_secs(30);
 /// How long the release waits for the other agents to look to the target.
 /// Without their flows a few milliseconds of OVN's own change are not covered.
 pub const REDIRECT_DEADLINE: SignedDuration = SignedDuration::from_secs(2);
+/// How long the guest's interface may be gone, or its link down, before it
+/// counts. A switch that restarts and an interface that is plugged anew are
+/// back within a second or two.
+pub const MISSING_GRACE: SignedDuration = SignedDuration::from_secs(3);
 
 /// What the databases say about one logical port.
 #[derive(Debug, Clone, Default)]
@@ -132,6 +136,7 @@ impl Stepper<'_> {
         if phase.is_final() {
             return;
         }
+        self.note_missing();
         if (Phase::Pinning..Phase::Released).contains(&phase)
             && let Some(why) = self.failure()
         {
@@ -195,7 +200,17 @@ impl Stepper<'_> {
         self.pin(&self.migration.spec.from);
         if self.node_has(Role::Target, Step::Activated) {
             self.enter(Phase::Activated);
+        } else if self.is_missing(Role::Source) && !self.progress.missing_since.contains_key(&Role::Target) {
+            let Migration { spec, .. } = self.migration;
+            let message = format!(
+                "the guest's interface on {} has gone, the one on {} is there, and no announcement (RARP) was seen: the guest is taken to run on {}",
+                spec.from, spec.to, spec.to
+            );
+            let why = Problem::new("SourceGone", message);
+            self.progress.set_condition(ConditionType::Announced, Truth::False, why.clone(), self.now);
+            self.wait(&why.reason, why.message);
         } else {
+            self.progress.conditions.retain(|condition| condition.kind != ConditionType::Announced);
             self.wait(
                 "AwaitingGuest",
                 "both sides are ready; waiting for the guest to announce itself (RARP) on the target"
@@ -233,8 +248,7 @@ impl Stepper<'_> {
             node.role == Role::Target || node.has(Step::Redirected) || node.problem.is_some()
         };
         let redirected = self.migration.status.nodes.values().all(looks_to_target);
-        if !redirected && redirect_by.is_some_and(|by| self.now < by) {
-            self.wake_at = redirect_by;
+        if !redirected && redirect_by.is_some_and(|by| !self.wait_until(by)) {
             return self.wait("Redirecting", "waiting for the other agents to look to the target".to_owned());
         }
         let Migration { spec, .. } = self.migration;
@@ -281,8 +295,42 @@ impl Stepper<'_> {
         }
     }
 
+    /// Keeps account of the interfaces that were there once, until the guest
+    /// runs on the target.
+    fn note_missing(&mut self) {
+        if !(Phase::Arming..=Phase::Armed).contains(&self.progress.phase) {
+            return self.progress.missing_since.clear();
+        }
+        for role in [Role::Source, Role::Target] {
+            let gone = self.node(role).is_some_and(|node| {
+                let is_up = |interface: &InterfaceStatus| interface.link_up;
+                node.has(Step::Armed) && !node.interface.as_ref().is_some_and(is_up)
+            });
+            if gone {
+                self.progress.missing_since.entry(role).or_insert(self.now);
+            } else {
+                self.progress.missing_since.remove(&role);
+            }
+        }
+    }
+
+    /// Whether the interface of a side has been gone for long enough to count.
+    fn is_missing(&mut self, role: Role) -> bool {
+        let Some(since) = self.progress.missing_since.get(&role) else { return false };
+        let counts_at = *since + MISSING_GRACE;
+        self.wait_until(counts_at)
+    }
+
+    /// Whether that time has come; if not, it is when to decide again.
+    fn wait_until(&mut self, at: Timestamp) -> bool {
+        if self.now < at {
+            self.wake_at = Some(self.wake_at.map_or(at, |other| other.min(at)));
+        }
+        self.now >= at
+    }
+
     /// What ends the migration before its time.
-    fn failure(&self) -> Option<Problem> {
+    fn failure(&mut self) -> Option<Problem> {
         let spec = &self.migration.spec;
         if self.world.port.is_none() {
             return Some(Problem::new(
@@ -313,8 +361,7 @@ impl Stepper<'_> {
                 format!("{} has been bound to chassis {chassis} meanwhile", spec.port),
             ));
         }
-        let target = self.migration.target().filter(|target| target.has(Step::Armed))?;
-        if target.interface.as_ref().is_none_or(|interface| !interface.link_up) {
+        if self.is_missing(Role::Target) {
             let message = format!("the guest's interface on {} has gone before the guest ran there", spec.to);
             return Some(Problem::new("TargetLost", message));
         }
@@ -431,11 +478,7 @@ impl Stepper<'_> {
             return Barrier::Reached;
         }
         let deadline = barrier.since + BARRIER_DEADLINE;
-        if self.now >= deadline {
-            return Barrier::Missed;
-        }
-        self.wake_at = Some(deadline);
-        Barrier::Waiting
+        if self.wait_until(deadline) { Barrier::Missed } else { Barrier::Waiting }
     }
 
     /// Makes the northbound option what it was; true once it is.

@@ -11,7 +11,8 @@ use limosa_protocol::node::{OVERLAP, plan};
 use limosa_protocol::object::{InterfaceStatus, Migration, NodeStatus, Role, Spec, Subject, Want};
 use limosa_protocol::{Facts, Phase, Step, Survey};
 use ofpacket::{
-    Action, Flow, FlowKey, FlowModCommand, Learn, LearnDst, LearnSrc, Match, Oxm, OxmField, PortNo,
+    Action, Flow, FlowKey, FlowModCommand, Instruction, Learn, LearnDst, LearnSrc, Match, Oxm, OxmField,
+    PortNo,
 };
 use uuid::Uuid;
 
@@ -54,6 +55,7 @@ pub(crate) struct Bridge {
     flows: BTreeMap<FlowKey, Flow>,
     now: Timestamp,
     hide_log_to_phy: bool,
+    announced_at: Option<Timestamp>,
 }
 
 impl Bridge {
@@ -67,8 +69,13 @@ impl Bridge {
             geneve_index: Some(0),
             ..Facts::default()
         };
-        let mut bridge =
-            Self { facts, flows: BTreeMap::new(), now: Timestamp::UNIX_EPOCH, hide_log_to_phy: false };
+        let mut bridge = Self {
+            facts,
+            flows: BTreeMap::new(),
+            now: Timestamp::UNIX_EPOCH,
+            hide_log_to_phy: false,
+            announced_at: None,
+        };
         bridge.install_ovn(place);
         if let Some(ofport) = place.vm1 {
             bridge.replug(ofport);
@@ -118,7 +125,9 @@ impl Bridge {
     pub(crate) fn plan_until_settled(&mut self, migration: &mut Migration) {
         let chassis = self.facts.chassis.clone();
         for _ in 0..5 {
-            let survey = Survey::of(self.flows.values());
+            let mut survey = Survey::of(self.flows.values());
+            survey.announced_at =
+                self.announced_at.map(|at| (migration.status.progress.number, at)).into_iter().collect();
             self.facts.layout = survey.layout;
             if self.hide_log_to_phy {
                 self.facts.layout.log_to_phy = None;
@@ -182,6 +191,31 @@ impl Bridge {
 
     pub(crate) fn hide_log_to_phy(&mut self) {
         self.hide_log_to_phy = true;
+    }
+
+    /// The switch has been asked since when the learned flows are there.
+    pub(crate) fn announced_at(&mut self, at: Timestamp) {
+        self.announced_at = Some(at);
+    }
+
+    /// ovn-controller of another release connects: every flow goes, and
+    /// OVN's come back in other tables.
+    pub(crate) fn ovn_moves_its_tables_by(&mut self, by: u8) {
+        let moved = |table: u8| if table == 0 { 0 } else { table + by };
+        let foreign = self.foreign();
+        self.flows.clear();
+        for mut flow in foreign {
+            flow.table_id = moved(flow.table_id);
+            for instruction in &mut flow.instructions {
+                let Instruction::ApplyActions(actions) = instruction else { continue };
+                for action in actions {
+                    if let Action::Resubmit { table: Some(table), .. } = action {
+                        *table = moved(*table);
+                    }
+                }
+            }
+            self.add(flow);
+        }
     }
 
     /// ovn-controller connects: every flow goes.

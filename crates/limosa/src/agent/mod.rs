@@ -11,7 +11,8 @@ mod local;
 mod report;
 mod switch;
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +20,8 @@ use anyhow::Context;
 use jiff::Timestamp;
 use limosa_protocol::diff::diff;
 use limosa_protocol::object::{Problem, to_microseconds};
-use limosa_protocol::{Facts, Migration, Role, Step, Survey, node};
+use limosa_protocol::strays::Strays;
+use limosa_protocol::{Cookie, Facts, Migration, Role, Step, Survey, node};
 use ofpacket::FlowMod;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -69,6 +71,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
         switch: None,
         trouble: None,
         sent: None,
+        strays: Strays::default(),
     };
     agent.follow(objects, shutdown).await
 }
@@ -84,6 +87,7 @@ struct Agent {
     /// What was last sent to the switch, and when: it shows its flows at once,
     /// and what it shows otherwise than it was asked is not asked for at once.
     sent: Option<(Vec<FlowMod>, Instant)>,
+    strays: Strays,
 }
 
 impl Agent {
@@ -147,7 +151,11 @@ impl Agent {
     async fn turn(&mut self, snapshot: &Snapshot) -> Option<Instant> {
         self.reports.retain(snapshot);
         let outcome = match self.look().await {
-            Ok(Some((facts, survey))) => self.mend(snapshot, &facts, &survey).await,
+            Ok(Some((facts, survey))) => {
+                let wake = self.mend(snapshot, &facts, &survey).await;
+                let verify_at = self.switch.as_ref().and_then(|(_, switch)| switch.verify_at());
+                wake.map(|wake| [wake, verify_at].into_iter().flatten().min())
+            }
             // Its flows are on their way.
             Ok(None) => return None,
             Err(problem) => Err(problem),
@@ -165,7 +173,7 @@ impl Agent {
                 }
                 // Whatever it was, a new connection starts from what is.
                 self.switch = None;
-                self.reports.problem(snapshot, &problem).await;
+                self.reports.problem(snapshot, &problem);
                 self.trouble = Some(problem);
                 Some(Instant::now() + RETRY)
             }
@@ -182,7 +190,7 @@ impl Agent {
             self.switch = Some((bridge, switch));
         }
         let Some((_, switch)) = &mut self.switch else { return Ok(None) };
-        let Some(survey) = switch.survey() else { return Ok(None) };
+        let Some(survey) = switch.survey().await? else { return Ok(None) };
         facts.layout = survey.layout;
         facts.geneve_index = switch.geneve_index().await?;
         Ok(Some((facts, survey)))
@@ -204,12 +212,18 @@ impl Agent {
             wake_at = [wake_at, plan.wake_at].into_iter().flatten().min();
             plans.push((migration, plan.status));
         }
-        let mut retry = !self.send(diff(&wanted, survey.ours.iter())).await?;
+        let owners = snapshot.migrations.values().map(|m| m.status.progress.number).collect();
+        let (strays, strays_until) = self.strays.keep(survey, &owners, snapshot.unreadable.is_empty(), now);
+        wanted.extend(strays);
+        let mods = diff(&wanted, survey.ours.iter());
+        log_strays(&mods, &owners);
+        let sent = self.send(mods).await?;
         for (migration, status) in plans {
-            retry |= !self.reports.put(migration, status).await;
+            self.reports.put(migration, status);
         }
+        let wake_at = [wake_at, strays_until].into_iter().flatten().min();
         let wait = wake_at.map(|at| at.duration_since(now).unsigned_abs());
-        let wait = [wait, retry.then_some(RESEND)].into_iter().flatten().min();
+        let wait = [wait, (!sent).then_some(RESEND)].into_iter().flatten().min();
         Ok(wait.map(|wait| Instant::now() + wait))
     }
 
@@ -226,6 +240,30 @@ impl Agent {
         self.sent = Some((mods, Instant::now()));
         Ok(true)
     }
+}
+
+/// Says what goes although no object has asked for it.
+fn log_strays(mods: &[FlowMod], owners: &BTreeSet<u32>) {
+    let numbers = mods.iter().map(|flow_mod| Cookie::migration_of(flow_mod.flow.cookie));
+    let strays: BTreeSet<u32> = numbers.filter(|number| !owners.contains(number)).collect();
+    for number in strays {
+        tracing::warn!(number, "the flows of a migration that the store does not have are taken away");
+    }
+}
+
+/// `limosa agent --cleanup`: takes every flow of ours off the bridge.
+pub(crate) async fn clean_up(ovs_rundir: &Path, chassis: Option<&str>) -> anyhow::Result<()> {
+    let local = Local::open(ovs_rundir);
+    local.ready().await;
+    let failed = |problem: Problem| anyhow::anyhow!("{}", problem.message);
+    let bridge = local.bridge(chassis.unwrap_or_default()).map_err(failed)?;
+    let flows = switch::clean_up(ovs_rundir, &bridge).await.map_err(failed)?;
+    let migrations: BTreeSet<u32> = flows.iter().map(|f| Cookie::migration_of(f.flow.cookie)).collect();
+    println!("{bridge}: {} flows of {} migrations taken away", flows.len(), migrations.len());
+    for stats in &flows {
+        println!("{}", stats.flow.to_string().trim());
+    }
+    Ok(())
 }
 
 async fn next(switch: &mut Option<(String, Switch)>) -> Told {

@@ -1,25 +1,35 @@
 //! What this chassis has to say of each migration, and what it has said.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use limosa_protocol::object::{Migration, NodeStatus, Problem};
 use limosa_protocol::{Phase, Step};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use crate::store::{Key, Snapshot, Store, StoreError};
 
+/// How soon a status that the store would not take is offered again.
+const RETRY: Duration = Duration::from_millis(500);
+
 /// This chassis' share of every object's status. What was found out is kept
-/// here until the store has taken it, and is not forgotten if the store does
-/// not answer.
+/// here until the store shows it. The store is written to beside the agent's
+/// other work: one that is full, away or hanging keeps no flow waiting.
 pub(super) struct Reports {
-    store: Box<dyn Store>,
     chassis: String,
     own: BTreeMap<Key, NodeStatus>,
+    /// What the store does not show yet.
+    unwritten: watch::Sender<BTreeMap<Key, NodeStatus>>,
+    writer: JoinHandle<()>,
 }
 
 impl Reports {
     pub(super) fn new(store: Box<dyn Store>, chassis: String) -> Self {
-        Self { store, chassis, own: BTreeMap::new() }
+        let (unwritten, to_write) = watch::channel(BTreeMap::new());
+        let writer = tokio::spawn(write(store, chassis.clone(), to_write));
+        Self { chassis, own: BTreeMap::new(), unwritten, writer }
     }
 
     /// What is known of this chassis' share: more than the object shows, maybe.
@@ -34,37 +44,39 @@ impl Reports {
         self.know(migration, status);
     }
 
-    /// Writes a status if the object does not show it yet; false if the store
-    /// would not take it.
-    pub(super) async fn put(&mut self, migration: &Migration, status: NodeStatus) -> bool {
+    /// Reports a status, if the object does not show it yet.
+    pub(super) fn put(&mut self, migration: &Migration, status: NodeStatus) {
         self.know(migration, status.clone());
-        if migration.status.nodes.get(&self.chassis) == Some(&status) {
-            return true;
-        }
-        match self.store.put_node(&Key::of(migration), &self.chassis, status).await {
-            // Deleted: the next snapshot will show it.
-            Ok(()) | Err(StoreError::NotFound(_)) => true,
-            Err(error) => {
-                tracing::error!(migration = migration.metadata.name, %error, "the status cannot be written");
-                false
+        let key = Key::of(migration);
+        let shown = migration.status.nodes.get(&self.chassis) == Some(&status);
+        self.unwritten.send_if_modified(|unwritten| {
+            if shown {
+                unwritten.remove(&key).is_some()
+            } else {
+                unwritten.insert(key, status.clone()) != Some(status)
             }
-        }
+        });
     }
 
     /// Reports what keeps this chassis from doing anything at all.
-    pub(super) async fn problem(&mut self, snapshot: &Snapshot, problem: &Problem) {
+    pub(super) fn problem(&mut self, snapshot: &Snapshot, problem: &Problem) {
         let concerned = |m: &&Migration| m.phase() >= Phase::Arming && !m.phase().is_final();
         for migration in snapshot.migrations.values().filter(concerned) {
             let mut status = self.own_or_new(migration);
             status.problem = Some(problem.clone());
-            self.put(migration, status).await;
+            self.put(migration, status);
         }
     }
 
     /// Forgets what the store no longer has.
     pub(super) fn retain(&mut self, snapshot: &Snapshot) {
-        self.own
-            .retain(|key, _| snapshot.migrations.get(&key.name).is_some_and(|m| m.metadata.uid == key.uid));
+        let is_there =
+            |key: &Key| snapshot.migrations.get(&key.name).is_some_and(|m| m.metadata.uid == key.uid);
+        self.own.retain(|key, _| is_there(key));
+        self.unwritten.send_if_modified(|unwritten| {
+            unwritten.retain(|key, _| is_there(key));
+            false
+        });
     }
 
     fn know(&mut self, migration: &Migration, status: NodeStatus) {
@@ -75,6 +87,47 @@ impl Reports {
     fn own_or_new(&self, migration: &Migration) -> NodeStatus {
         let new = || NodeStatus::new(migration.role_of(&self.chassis));
         self.own(migration).cloned().unwrap_or_else(new)
+    }
+}
+
+impl Drop for Reports {
+    fn drop(&mut self) {
+        self.writer.abort();
+    }
+}
+
+/// Writes what has to be written, until the store shows it.
+async fn write(
+    store: Box<dyn Store>,
+    chassis: String,
+    mut to_write: watch::Receiver<BTreeMap<Key, NodeStatus>>,
+) {
+    let mut trouble = BTreeMap::new();
+    loop {
+        let statuses = to_write.borrow_and_update().clone();
+        for (key, status) in &statuses {
+            match store.put_node(key, &chassis, status.clone()).await {
+                // Deleted: the next snapshot will show it.
+                Ok(()) | Err(StoreError::NotFound(_)) => drop(trouble.remove(key)),
+                Err(error) => {
+                    let error = error.to_string();
+                    if trouble.insert(key.clone(), error.clone()).as_ref() != Some(&error) {
+                        tracing::error!(
+                            migration = key.name,
+                            error,
+                            "the status cannot be written; will try again"
+                        );
+                    }
+                }
+            }
+        }
+        let retry = async {
+            if statuses.is_empty() { std::future::pending().await } else { tokio::time::sleep(RETRY).await }
+        };
+        tokio::select! {
+            changed = to_write.changed() => if changed.is_err() { return },
+            () = retry => {}
+        }
     }
 }
 

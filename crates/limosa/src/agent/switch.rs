@@ -1,17 +1,26 @@
 //! The integration bridge, followed: its flows, and what the switch tells.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::time::Duration;
 
-use limosa_protocol::Survey;
-use limosa_protocol::cookie::Cookie;
+use jiff::{SignedDuration, Timestamp};
+use limosa_protocol::cookie::{Cookie, MAGIC, MAGIC_MASK};
 use limosa_protocol::flows::CONTROLLER_ID;
-use limosa_protocol::object::Problem;
-use ofpacket::{FlowMod, FlowMonitorRequest};
+use limosa_protocol::object::{Problem, to_microseconds};
+use limosa_protocol::{Purpose, Survey};
+use ofpacket::{FlowKey, FlowMod, FlowMonitorRequest, FlowStats};
 use openflow_rs::{BundleError, Client, Config, Event, Events, FlowTable, Target};
+use tokio::time::Instant;
 
 /// OVN's Geneve option (`ovn/lib/ovn-util.h`, ovn-architecture(7)).
 const GENEVE_CLASS: u16 = 0x102;
 const GENEVE_TYPE: u8 = 0x80;
+/// How often the flows that the monitor shows are compared with those that the
+/// switch has. They are the same, unless one of the two programs is wrong.
+const VERIFY_EVERY: Duration = Duration::from_secs(60);
+/// How soon it is looked again when they are not: an update may be on its way.
+const VERIFY_AGAIN: Duration = Duration::from_secs(1);
 
 /// A connection to the bridge, with a table of the flows that matter to us.
 #[derive(Debug)]
@@ -21,6 +30,13 @@ pub(super) struct Switch {
     flows: FlowTable,
     /// The first state of the table is complete.
     complete: bool,
+    /// When guests have announced themselves, by migration, as the ages of the
+    /// learned flows say. Read once: what is learned from then on is seen at once.
+    announced_at: BTreeMap<u32, Timestamp>,
+    /// When to read the switch's own flows next; before the first time nothing
+    /// is concluded from the table.
+    verify_at: Option<Instant>,
+    in_doubt: bool,
     socket: String,
 }
 
@@ -40,22 +56,19 @@ pub(super) enum Told {
 impl Switch {
     /// Connects to a bridge's management socket.
     pub(super) async fn connect(ovs_rundir: &Path, bridge: &str) -> Result<Self, Problem> {
-        let socket = ovs_rundir.join(format!("{bridge}.mgmt"));
-        let unreachable = |error: openflow_rs::Error| {
-            Problem::new(
-                "SwitchUnreachable",
-                format!(
-                    "no OpenFlow 1.5 connection to {}: {error}: is ovs-vswitchd running, and is --ovs-rundir its run directory?",
-                    socket.display()
-                ),
-            )
-        };
-        let target = Target::Unix(socket.clone());
-        let config = Config { controller_id: CONTROLLER_ID, ..Config::default() };
-        let (client, events) = Client::connect(&target, config).await.map_err(unreachable)?;
-        client.monitor_flows(vec![FlowMonitorRequest::everything(1)]).await.map_err(unreachable)?;
-        let flows = FlowTable::new(Survey::is_of_interest);
-        Ok(Self { client, events, flows, complete: false, socket: socket.display().to_string() })
+        let (client, events, socket) = connect(ovs_rundir, bridge).await?;
+        let all = vec![FlowMonitorRequest::everything(1)];
+        client.monitor_flows(all).await.map_err(|error| unreachable(&socket, &error))?;
+        Ok(Self {
+            client,
+            events,
+            flows: FlowTable::new(Survey::is_of_interest),
+            complete: false,
+            announced_at: BTreeMap::new(),
+            verify_at: None,
+            in_doubt: false,
+            socket,
+        })
     }
 
     /// Waits for the next event and keeps the table up to date.
@@ -101,8 +114,45 @@ impl Switch {
     }
 
     /// What the flows say; `None` until the first state is complete.
-    pub(super) fn survey(&self) -> Option<Survey> {
-        self.complete.then(|| Survey::of(self.flows.iter()))
+    pub(super) async fn survey(&mut self) -> Result<Option<Survey>, Problem> {
+        if !self.complete {
+            return Ok(None);
+        }
+        if self.verify_at.is_none_or(|at| at <= Instant::now()) {
+            self.verify().await?;
+        }
+        let announced_at = self.announced_at.clone();
+        Ok(Some(Survey { announced_at, ..Survey::of(self.flows.iter()) }))
+    }
+
+    /// When [`Self::survey`] should be called again although nothing has changed.
+    pub(super) fn verify_at(&self) -> Option<Instant> {
+        self.verify_at
+    }
+
+    /// Reads our flows from the switch and compares them with the table.
+    async fn verify(&mut self) -> Result<(), Problem> {
+        let first = self.verify_at.is_none();
+        let now = to_microseconds(Timestamp::now());
+        let flows = ours(&self.client).await.map_err(|error| self.lost(&error.to_string()))?;
+        if first {
+            self.announced_at = announcements(&flows, now);
+        }
+        let there: BTreeSet<FlowKey> = flows.iter().map(|stats| stats.flow.key()).collect();
+        let is_ours = |flow: &&ofpacket::Flow| Cookie::is_ours(flow.cookie);
+        let shown: BTreeSet<FlowKey> = self.flows.iter().filter(is_ours).map(ofpacket::Flow::key).collect();
+        let differs = there != shown;
+        self.verify_at = Some(Instant::now() + if differs { VERIFY_AGAIN } else { VERIFY_EVERY });
+        if differs && std::mem::replace(&mut self.in_doubt, differs) {
+            let (there, shown) = (there.len(), shown.len());
+            let message = format!(
+                "{} has {there} flows of ours, its flow monitor shows {shown} or others: beginning anew with what the switch has",
+                self.socket
+            );
+            return Err(Problem::new("FlowMonitorWrong", message));
+        }
+        self.in_doubt = differs;
+        Ok(())
     }
 
     /// The `tun_metadata` index of OVN's Geneve option, if it is mapped.
@@ -137,4 +187,63 @@ impl Switch {
             format!("{} does not answer: {error}: is ovs-vswitchd running?", self.socket),
         )
     }
+}
+
+/// Takes every flow of ours off a bridge, whatever it was there for; returns
+/// those that were there.
+pub(super) async fn clean_up(ovs_rundir: &Path, bridge: &str) -> Result<Vec<FlowStats>, Problem> {
+    let (client, _events, socket) = connect(ovs_rundir, bridge).await?;
+    let failed = |error: openflow_rs::Error| unreachable(&socket, &error);
+    let flows = ours(&client).await.map_err(failed)?;
+    if !flows.is_empty() {
+        let delete = vec![FlowMod::delete_by_cookie(MAGIC, MAGIC_MASK)];
+        let refused = |error: BundleError| {
+            Problem::new("FlowsRefused", format!("{socket} would not delete our flows: {error}"))
+        };
+        client.bundle(delete).await.map_err(refused)?;
+        let left = ours(&client).await.map_err(failed)?;
+        if !left.is_empty() {
+            let message = format!("{} flows of ours are there again: is an agent running?", left.len());
+            return Err(Problem::new("FlowsCameBack", message));
+        }
+    }
+    Ok(flows)
+}
+
+async fn connect(ovs_rundir: &Path, bridge: &str) -> Result<(Client, Events, String), Problem> {
+    let socket = ovs_rundir.join(format!("{bridge}.mgmt"));
+    let said = socket.display().to_string();
+    let config = Config { controller_id: CONTROLLER_ID, ..Config::default() };
+    match Client::connect(&Target::Unix(socket), config).await {
+        Ok((client, events)) => Ok((client, events, said)),
+        Err(error) => Err(unreachable(&said, &error)),
+    }
+}
+
+fn unreachable(socket: &str, error: &openflow_rs::Error) -> Problem {
+    Problem::new(
+        "SwitchUnreachable",
+        format!(
+            "no OpenFlow 1.5 connection to {socket}: {error}: is ovs-vswitchd running, and is --ovs-rundir its run directory?"
+        ),
+    )
+}
+
+async fn ours(client: &Client) -> Result<Vec<FlowStats>, openflow_rs::Error> {
+    client.dump_flows(None, MAGIC, MAGIC_MASK).await
+}
+
+/// When the flows that announcements leave behind have come, by migration.
+fn announcements(flows: &[FlowStats], now: Timestamp) -> BTreeMap<u32, Timestamp> {
+    let learned = flows.iter().filter_map(|stats| {
+        let cookie = Cookie::decode(stats.flow.cookie)?;
+        let is_learned = matches!(cookie.purpose, Purpose::DivertIn | Purpose::DivertOut);
+        let age = SignedDuration::try_from(stats.duration).ok()?;
+        is_learned.then_some((cookie.migration, to_microseconds(now.checked_sub(age).ok()?)))
+    });
+    let mut first = BTreeMap::new();
+    for (migration, at) in learned {
+        first.entry(migration).and_modify(|first: &mut Timestamp| *first = at.min(*first)).or_insert(at);
+    }
+    first
 }

@@ -75,6 +75,9 @@ struct AgentArgs {
     /// The run directory of ovs-vswitchd, with db.sock and BRIDGE.mgmt
     #[arg(long, env = "OVS_RUNDIR", value_name = "DIR", default_value = "/var/run/openvswitch")]
     ovs_rundir: PathBuf,
+    /// Take every flow of ours off the bridge, print what was there, and end; for a node whose agent is uninstalled
+    #[arg(long)]
+    cleanup: bool,
     #[command(flatten)]
     store: StoreArgs,
 }
@@ -112,6 +115,10 @@ struct OutputArgs {
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     match args.verb {
+        Verb::Agent(args) if args.cleanup => {
+            agent::clean_up(&args.ovs_rundir, args.chassis.as_deref()).await?;
+            Ok(ExitCode::SUCCESS)
+        }
         Verb::Agent(args) => {
             agent::run(agent::Options {
                 chassis: args.chassis,
