@@ -227,8 +227,8 @@ fn significant(field: OxmField) -> u128 {
 pub(crate) fn trim_option(oxm: &Oxm) -> Oxm {
     let trim = |bytes: &[u8]| bytes.iter().position(|&b| b != 0).unwrap_or(bytes.len());
     let Some(mask) = oxm.mask.as_deref().filter(|mask| !is_full(oxm.field, mask)) else {
-        let first = trim(&oxm.value).min(oxm.value.len().saturating_sub(1));
-        let value = Bytes::copy_from_slice(&oxm.value[first..]);
+        // A switch gives zero back without any byte.
+        let value = Bytes::copy_from_slice(&oxm.value[trim(&oxm.value)..]);
         return Oxm { field: oxm.field, value, mask: None };
     };
     let first = trim(mask);
