@@ -129,12 +129,8 @@ impl<'a> Writer<'a> {
     /// Source, table 0: a frame that the guest sent on `target` is treated as
     /// if it had come from `ofport` (S).
     pub fn reverse(&self, ofport: u32, target: &str) -> Result<Flow, CannotWrite> {
-        let path = self.path(target)?;
-        let match_ = path.arrival(self.reverse_option(), u32::MAX);
+        let match_ = self.path(target)?.arrival(self.reverse_option(), u32::MAX);
         let actions = vec![
-            // OVN writes the option but for the mark, which would go on to the
-            // next chassis and have the frame taken for one that is let through.
-            set(path.option, 0u32),
             // OpenFlow 1.0's port numbers, which are those of the switch.
             set(OxmField::NXM_IN_PORT, ofport as u16),
             Action::Resubmit { port: PortNo::IN_PORT, table: Some(0), ct: false },

@@ -1,0 +1,182 @@
+//! What a guest cannot do, on a real OVN, to Limosa and to its neighbours.
+
+use std::time::Duration;
+
+use limosa_lab::demo::{Limosa, flows_of_ours};
+use limosa_lab::{Daemon, Endpoint, Lab, LabOptions, LogicalPort};
+use openflow_rs::{Client, Config, Event, Events, Target};
+use rustix::process::Signal;
+use tokio::time::{Instant, timeout};
+
+const DEADLINE: Duration = Duration::from_secs(30);
+const GUEST: &str = "192.168.7.10";
+const GUEST_MAC: &str = "02:00:00:00:01:01";
+/// `limosa_protocol::flows::CONTROLLER_ID`.
+const CONTROLLER_ID: u16 = 0x4c69;
+
+/// `vm1` on its way from ch1 to ch2, with a peer on each.
+struct Stage {
+    lab: Lab,
+    limosa: Limosa,
+    target: Endpoint,
+}
+
+impl Stage {
+    /// Both sides are armed, and `vm1` has not yet announced itself.
+    async fn armed() -> Self {
+        let lab = Lab::start(LabOptions { chassis: 2, ..LabOptions::default() }).await.unwrap();
+        lab.peers().await.unwrap();
+        lab.port("ls0", LogicalPort::new("vm1", GUEST_MAC, GUEST)).await.unwrap();
+        let limosa = Limosa::start(&lab).await.unwrap();
+        lab.endpoint("ch1", "vm1").await.unwrap();
+        let args = ["vm1", "--from", "ch1", "--to", "ch2", "--name", "m", "--wait=arming", "--timeout", "30"];
+        limosa.object(&lab, "migrate", &args).await.unwrap();
+        let target = lab.endpoint_unbound("ch2", "vm1").await.unwrap();
+        limosa.wait(&lab, "m", "armed").await.unwrap();
+        Self { lab, limosa, target }
+    }
+
+    async fn ours(&self, chassis: &str) -> Vec<String> {
+        let flows = self.lab.dump_flows(chassis).await.unwrap();
+        flows_of_ours(&flows).into_iter().map(str::to_owned).collect()
+    }
+
+    /// Where a frame would go, as the switch says it.
+    async fn trace(&self, chassis: &str, frame: &str) -> String {
+        let args = ["ofproto/trace", "br-int", frame];
+        let trace = self.lab.appctl(chassis, Daemon::Vswitchd, &args).await.unwrap();
+        if std::env::var_os("TRACE").is_some() {
+            println!("{trace}");
+        }
+        let (_, actions) = trace.rsplit_once("Datapath actions: ").expect("a trace ends with its actions");
+        actions.trim().to_owned()
+    }
+
+    /// The port number of an interface.
+    async fn ofport(&self, chassis: &str, endpoint: &Endpoint) -> String {
+        let ofport = self.lab.vsctl(chassis, &["get", "interface", &endpoint.iface, "ofport"]).await.unwrap();
+        ofport.trim().to_owned()
+    }
+}
+
+/// Gets the packet-ins that the agent of a chassis gets.
+async fn listen(lab: &Lab, chassis: &str) -> (Client, Events) {
+    let target = Target::Unix(lab.chassis(chassis).ovs_rundir().join("br-int.mgmt"));
+    let config = Config { controller_id: CONTROLLER_ID, ..Config::default() };
+    Client::connect(&target, config).await.unwrap()
+}
+
+/// The packet-ins that are there.
+async fn packet_ins(client: &Client, events: &mut Events) -> usize {
+    client.barrier().await.unwrap();
+    let mut count = 0;
+    while let Some(event) = events.try_next() {
+        count += usize::from(matches!(event, Event::PacketIn(_)));
+    }
+    count
+}
+
+/// A flow that does nothing but count is a flow that was hit.
+fn hits(dump: &str, pattern: &str) -> Option<u64> {
+    let flow = dump.lines().find(|line| line.contains(pattern))?;
+    flow.split_once("n_packets=")?.1.split(',').next()?.parse().ok()
+}
+
+#[tokio::test]
+async fn a_flood_of_announcements_reaches_the_agent_once() {
+    let stage = Stage::armed().await;
+    let Stage { lab, limosa, target, .. } = &stage;
+    // Nobody replaces the announcement rule.
+    let agent = limosa.agent("ch2").unwrap();
+    agent.kill(Signal::KILL).unwrap();
+    agent.wait_exit(DEADLINE).await.unwrap();
+    let (client, mut events) = listen(lab, "ch2").await;
+    lab.send_rarp(&target.ns, GUEST_MAC).await.unwrap();
+    let first =
+        timeout(DEADLINE, async { while !matches!(events.next().await, Some(Event::PacketIn(_))) {} });
+    first.await.expect("the first announcement is told");
+
+    let diversion = format!("in_port={} ", stage.ofport("ch2", target).await);
+    let stats = async || lab.ofctl("ch2", "dump-flows", &["table=0"]).await.unwrap();
+    let priority = format!("priority=1200,{diversion}");
+    let deadline = Instant::now() + DEADLINE;
+    // The learned flow reaches the datapath's cache within a revalidation.
+    while hits(&stats().await, &priority).is_none_or(|hits| hits == 0) {
+        assert!(Instant::now() < deadline, "the learned flow takes no frame: {}", stats().await);
+        lab.send_rarp(&target.ns, GUEST_MAC).await.unwrap();
+    }
+    let _until_then = packet_ins(&client, &mut events).await;
+
+    const FLOOD: u64 = 200;
+    let before = hits(&stats().await, &priority).unwrap();
+    for _ in 0..FLOOD {
+        lab.send_rarp(&target.ns, GUEST_MAC).await.unwrap();
+    }
+    while hits(&stats().await, &priority).unwrap() < before + FLOOD {
+        assert!(Instant::now() < deadline, "{}", stats().await);
+    }
+    assert_eq!(packet_ins(&client, &mut events).await, 0);
+}
+
+#[tokio::test]
+async fn only_the_guests_own_announcement_on_its_own_interface_opens_the_gate() {
+    let stage = Stage::armed().await;
+    let Stage { lab, target, .. } = &stage;
+    let armed = stage.ours("ch2").await;
+    let v = stage.ofport("ch2", target).await;
+    let p2 = lab.vsctl("ch2", &["get", "interface", "v-p2", "ofport"]).await.unwrap();
+    let rarp = |port: &str, src: &str, sha: &str, op: u8| {
+        format!("in_port={port},dl_src={src},dl_dst=ff:ff:ff:ff:ff:ff,rarp,arp_op={op},arp_sha={sha}")
+    };
+    let other = "02:00:00:00:01:02";
+    for frame in [
+        rarp(&v, other, other, 3),
+        rarp(&v, GUEST_MAC, other, 3),
+        rarp(&v, other, GUEST_MAC, 3),
+        rarp(&v, GUEST_MAC, GUEST_MAC, 4),
+        format!(
+            "in_port={v},dl_src={GUEST_MAC},dl_dst=ff:ff:ff:ff:ff:ff,arp,arp_op=1,arp_spa={GUEST},arp_tpa={GUEST}"
+        ),
+        format!("in_port={v},dl_src={GUEST_MAC},dl_dst=33:33:00:00:00:16,icmp6"),
+        format!(
+            "in_port={v},dl_src={GUEST_MAC},dl_dst=02:00:00:00:02:01,ip,nw_src={GUEST},nw_dst=192.168.7.21"
+        ),
+    ] {
+        assert_eq!(stage.trace("ch2", &frame).await, "drop", "{frame}");
+    }
+    // A neighbour with the guest's address: OVN's affair, and it opens nothing.
+    let neighbour = stage.trace("ch2", &rarp(p2.trim(), GUEST_MAC, GUEST_MAC, 3)).await;
+    assert!(!neighbour.contains("userspace"), "{neighbour}");
+    lab.send_rarp("p2-ch2", GUEST_MAC).await.unwrap();
+    lab.send_rarp(&target.ns, other).await.unwrap();
+    assert_eq!(stage.ours("ch2").await, armed);
+}
+
+/// Bit 31 of OVN's option means that a pipeline has let a packet through.
+/// What the guest sends on the target carries it to the source, and no further.
+#[tokio::test]
+async fn nothing_that_the_guest_sends_leaves_the_source_with_the_mark() {
+    let stage = Stage::armed().await;
+    let Stage { lab, limosa, target, .. } = &stage;
+    // The target cannot bind the port: everything goes by way of the source.
+    lab.daemon("ch2", Daemon::OvnController).pause().unwrap();
+    lab.send_rarp(&target.ns, GUEST_MAC).await.unwrap();
+    limosa.wait(lab, "m", "activated").await.unwrap();
+    // From the target by way of the source to a neighbour on the target.
+    lab.exec_in(&target.ns, &["busybox", "ping", "-c", "3", "-W", "5", "192.168.7.22"]).await.unwrap();
+    let flows = lab.appctl("ch1", Daemon::Vswitchd, &["dpctl/dump-flows"]).await.unwrap();
+    let options = |part: &str| -> Vec<u32> {
+        let digits = |text: &str| text.chars().take_while(char::is_ascii_hexdigit).collect::<String>();
+        let parts = part.split("type=0x80,len=4,0x").skip(1);
+        parts.map(|option| u32::from_str_radix(&digits(option), 16).unwrap()).collect()
+    };
+    let mut left = 0;
+    for (key, actions) in flows.lines().filter_map(|flow| flow.split_once("actions:")) {
+        let reversed = options(key).iter().any(|option| option >> 31 == 1 && option & 0xffff == 0);
+        for option in options(actions).into_iter().filter(|_| reversed) {
+            assert_eq!(option >> 31, 0, "{key} leaves with the mark: {actions}");
+            left += 1;
+        }
+    }
+    assert!(left > 0, "no frame of the guest went through the source:\n{flows}");
+}
