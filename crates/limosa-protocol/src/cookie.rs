@@ -59,7 +59,8 @@ pub enum Purpose {
 }
 
 impl Purpose {
-    const ALL: [Self; 11] = [
+    /// Every purpose.
+    pub const ALL: [Self; 11] = [
         Self::Mirror,
         Self::Reverse,
         Self::GateOut,
@@ -72,6 +73,24 @@ impl Purpose {
         Self::Relay,
         Self::Take,
     ];
+
+    /// A stable name for metrics and programs.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Mirror => "mirror",
+            Self::Reverse => "reverse",
+            Self::GateOut => "gate_out",
+            Self::GateMirrored => "gate_mirrored",
+            Self::GateDirect => "gate_direct",
+            Self::Announce => "announce",
+            Self::DivertOut => "divert_out",
+            Self::DivertIn => "divert_in",
+            Self::Guard => "guard",
+            Self::Relay => "relay",
+            Self::Take => "take",
+        }
+    }
 }
 
 /// The parts of a cookie.

@@ -49,6 +49,10 @@ impl Local {
         self.session.subscribe()
     }
 
+    pub(super) fn is_connected(&self) -> bool {
+        self.session.replica().connected
+    }
+
     /// Waits for the database, but not for long: an agent without it has
     /// something to say, too.
     pub(super) async fn ready(&self) {

@@ -10,8 +10,10 @@
 mod local;
 mod report;
 mod switch;
+mod wipes;
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,11 +28,13 @@ use ofpacket::FlowMod;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::metrics::{self, AgentMetrics, Readiness};
 use crate::shutdown::Shutdown;
 use crate::store::{Directory, Snapshot, Store};
 use local::Local;
 use report::Reports;
 use switch::{Switch, Told};
+use wipes::Wipes;
 
 /// How soon something that failed is tried again.
 const RETRY: Duration = Duration::from_millis(500);
@@ -44,10 +48,16 @@ pub(crate) struct Options {
     pub(crate) chassis: Option<String>,
     pub(crate) ovs_rundir: PathBuf,
     pub(crate) store: PathBuf,
+    pub(crate) metrics_listen: Option<SocketAddr>,
 }
 
 pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     let mut shutdown = Shutdown::new()?;
+    let metrics = AgentMetrics::new();
+    let (ready, readiness) = watch::channel(Err("the agent has just started".to_owned()));
+    if let Some(listen) = options.metrics_listen {
+        metrics::serve(listen, metrics.registry.clone(), readiness).await?;
+    }
     let store = Directory::open(&options.store).await.context("the store (--store, LIMOSA_STORE)")?;
     let objects = store.watch();
     let local = Local::open(&options.ovs_rundir);
@@ -64,7 +74,10 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     };
     tracing::info!(chassis, ovs_rundir = %options.ovs_rundir.display(), store = %options.store.display(), "agent started");
     let agent = Agent {
-        reports: Reports::new(Box::new(store), chassis.clone()),
+        reports: Reports::new(Box::new(store), chassis.clone(), metrics.clone()),
+        metrics,
+        ready,
+        wipes: Wipes::default(),
         chassis,
         ovs_rundir: options.ovs_rundir,
         local,
@@ -88,6 +101,9 @@ struct Agent {
     /// and what it shows otherwise than it was asked is not asked for at once.
     sent: Option<(Vec<FlowMod>, Instant)>,
     strays: Strays,
+    metrics: AgentMetrics,
+    ready: watch::Sender<Readiness>,
+    wipes: Wipes,
 }
 
 impl Agent {
@@ -150,11 +166,15 @@ impl Agent {
     /// when to look again although nothing has changed.
     async fn turn(&mut self, snapshot: &Snapshot) -> Option<Instant> {
         self.reports.retain(snapshot);
-        let outcome = match self.look().await {
+        let looked = self.look().await;
+        let connected = |to, is| self.metrics.connected.with_label_values(&[to]).set(i64::from(is));
+        connected("openflow", self.switch.is_some());
+        connected("ovsdb", self.local.is_connected());
+        let outcome = match looked {
             Ok(Some((facts, survey))) => {
                 let wake = self.mend(snapshot, &facts, &survey).await;
-                let verify_at = self.switch.as_ref().and_then(|(_, switch)| switch.verify_at());
-                wake.map(|wake| [wake, verify_at].into_iter().flatten().min())
+                let read_at = self.switch.as_ref().and_then(|(_, switch)| switch.read_at());
+                wake.map(|wake| [wake, read_at].into_iter().flatten().min())
             }
             // Its flows are on their way.
             Ok(None) => return None,
@@ -165,11 +185,14 @@ impl Agent {
                 if self.trouble.take().is_some() {
                     tracing::info!("the switch is back");
                 }
+                self.ready.send_modify(|ready| *ready = Ok(()));
                 wake
             }
             Err(problem) => {
                 if self.trouble.as_ref() != Some(&problem) {
                     tracing::error!(reason = problem.reason, "{}", problem.message);
+                    self.metrics.problems.with_label_values(&[&problem.reason]).inc();
+                    self.ready.send_modify(|ready| *ready = Err(problem.message.clone()));
                 }
                 // Whatever it was, a new connection starts from what is.
                 self.switch = None;
@@ -185,8 +208,9 @@ impl Agent {
         let (bridge, mut facts) = self.local.read(&self.chassis)?;
         if self.switch.as_ref().is_none_or(|(name, _)| *name != bridge) {
             self.switch = None;
-            let switch = Switch::connect(&self.ovs_rundir, &bridge).await?;
+            let switch = Switch::connect(&self.ovs_rundir, &bridge, self.metrics.clone()).await?;
             tracing::info!(bridge, "connected to the switch");
+            self.metrics.connects.inc();
             self.switch = Some((bridge, switch));
         }
         let Some((_, switch)) = &mut self.switch else { return Ok(None) };
@@ -202,6 +226,7 @@ impl Agent {
         facts: &Facts,
         survey: &Survey,
     ) -> Result<Option<Instant>, Problem> {
+        self.wipes.see(survey, &self.metrics);
         let now = to_microseconds(Timestamp::now());
         let (mut wanted, mut wake_at) = (Vec::new(), None::<Timestamp>);
         let mut plans = Vec::new();
@@ -229,13 +254,14 @@ impl Agent {
 
     /// Sends flow mods as one bundle; false if they were sent a moment ago.
     async fn send(&mut self, mods: Vec<FlowMod>) -> Result<bool, Problem> {
-        let Some((_, switch)) = self.switch.as_ref().filter(|_| !mods.is_empty()) else {
+        let Some((_, switch)) = self.switch.as_mut().filter(|_| !mods.is_empty()) else {
             return Ok(true);
         };
         if self.sent.as_ref().is_some_and(|(sent, at)| *sent == mods && at.elapsed() < RESEND) {
             return Ok(false);
         }
         switch.bundle(mods.clone()).await?;
+        self.wipes.change(&mods);
         tracing::debug!(count = mods.len(), "flow mods carried out");
         self.sent = Some((mods, Instant::now()));
         Ok(true)

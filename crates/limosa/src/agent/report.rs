@@ -9,6 +9,7 @@ use limosa_protocol::{Phase, Step};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::metrics::AgentMetrics;
 use crate::store::{Key, Snapshot, Store, StoreError};
 
 /// How soon a status that the store would not take is offered again.
@@ -23,13 +24,14 @@ pub(super) struct Reports {
     /// What the store does not show yet.
     unwritten: watch::Sender<BTreeMap<Key, NodeStatus>>,
     writer: JoinHandle<()>,
+    metrics: AgentMetrics,
 }
 
 impl Reports {
-    pub(super) fn new(store: Box<dyn Store>, chassis: String) -> Self {
+    pub(super) fn new(store: Box<dyn Store>, chassis: String, metrics: AgentMetrics) -> Self {
         let (unwritten, to_write) = watch::channel(BTreeMap::new());
         let writer = tokio::spawn(write(store, chassis.clone(), to_write));
-        Self { chassis, own: BTreeMap::new(), unwritten, writer }
+        Self { chassis, own: BTreeMap::new(), unwritten, writer, metrics }
     }
 
     /// What is known of this chassis' share: more than the object shows, maybe.
@@ -77,11 +79,33 @@ impl Reports {
             unwritten.retain(|key, _| is_there(key));
             false
         });
+        self.metrics.unwritten.set(self.unwritten.borrow().len() as i64);
     }
 
     fn know(&mut self, migration: &Migration, status: NodeStatus) {
-        log(migration, &self.chassis, self.own(migration), &status);
+        self.log(migration, &status);
         self.own.insert(Key::of(migration), status);
+    }
+
+    /// One line for each step, and one for each new thing to wait for.
+    fn log(&self, migration: &Migration, new: &NodeStatus) {
+        let (name, role, chassis) = (&migration.metadata.name, new.role, &self.chassis);
+        let old = self.own(migration);
+        let taken = |step: &Step| old.is_some_and(|old| old.has(*step));
+        for step in new.steps.keys().filter(|step| !taken(step)) {
+            tracing::info!(migration = name, chassis, ?role, "{step:?}");
+            self.metrics.step(role, *step);
+        }
+        let known = old.and_then(|old| old.problem.as_ref());
+        if let Some(problem) = new.problem.as_ref().filter(|problem| known != Some(problem)) {
+            tracing::info!(
+                migration = name,
+                chassis,
+                reason = problem.reason,
+                "waiting: {}",
+                problem.message
+            );
+        }
     }
 
     fn own_or_new(&self, migration: &Migration) -> NodeStatus {
@@ -128,18 +152,5 @@ async fn write(
             changed = to_write.changed() => if changed.is_err() { return },
             () = retry => {}
         }
-    }
-}
-
-/// One line for each step, and one for each new thing to wait for.
-fn log(migration: &Migration, chassis: &str, old: Option<&NodeStatus>, new: &NodeStatus) {
-    let (name, role) = (&migration.metadata.name, new.role);
-    let taken = |step: &Step| old.is_some_and(|old| old.has(*step));
-    for step in new.steps.keys().filter(|step| !taken(step)) {
-        tracing::info!(migration = name, chassis, ?role, "{step:?}");
-    }
-    let known = old.and_then(|old| old.problem.as_ref());
-    if let Some(problem) = new.problem.as_ref().filter(|problem| known != Some(problem)) {
-        tracing::info!(migration = name, chassis, reason = problem.reason, "waiting: {}", problem.message);
     }
 }

@@ -9,18 +9,23 @@ use limosa_protocol::cookie::{Cookie, MAGIC, MAGIC_MASK};
 use limosa_protocol::flows::CONTROLLER_ID;
 use limosa_protocol::object::{Problem, to_microseconds};
 use limosa_protocol::{Purpose, Survey};
-use ofpacket::{FlowKey, FlowMod, FlowMonitorRequest, FlowStats};
+use ofpacket::{FlowKey, FlowMod, FlowModCommand, FlowMonitorRequest, FlowStats};
 use openflow_rs::{BundleError, Client, Config, Event, Events, FlowTable, Target};
 use tokio::time::Instant;
+
+use crate::metrics::{AgentMetrics, FlowCounts};
 
 /// OVN's Geneve option (`ovn/lib/ovn-util.h`, ovn-architecture(7)).
 const GENEVE_CLASS: u16 = 0x102;
 const GENEVE_TYPE: u8 = 0x80;
-/// How often the flows that the monitor shows are compared with those that the
-/// switch has. They are the same, unless one of the two programs is wrong.
-const VERIFY_EVERY: Duration = Duration::from_secs(60);
+/// How often our flows are read from the switch, for their counters, and to
+/// compare them with what the monitor shows. They are the same, unless one of
+/// the two programs is wrong.
+const READ_EVERY: Duration = Duration::from_secs(10);
+/// The same while there are none.
+const READ_NOTHING_EVERY: Duration = Duration::from_secs(60);
 /// How soon it is looked again when they are not: an update may be on its way.
-const VERIFY_AGAIN: Duration = Duration::from_secs(1);
+const READ_AGAIN: Duration = Duration::from_secs(1);
 
 /// A connection to the bridge, with a table of the flows that matter to us.
 #[derive(Debug)]
@@ -35,8 +40,10 @@ pub(super) struct Switch {
     announced_at: BTreeMap<u32, Timestamp>,
     /// When to read the switch's own flows next; before the first time nothing
     /// is concluded from the table.
-    verify_at: Option<Instant>,
+    read_at: Option<Instant>,
     in_doubt: bool,
+    counts: FlowCounts,
+    metrics: AgentMetrics,
     socket: String,
 }
 
@@ -55,7 +62,11 @@ pub(super) enum Told {
 
 impl Switch {
     /// Connects to a bridge's management socket.
-    pub(super) async fn connect(ovs_rundir: &Path, bridge: &str) -> Result<Self, Problem> {
+    pub(super) async fn connect(
+        ovs_rundir: &Path,
+        bridge: &str,
+        metrics: AgentMetrics,
+    ) -> Result<Self, Problem> {
         let (client, events, socket) = connect(ovs_rundir, bridge).await?;
         let all = vec![FlowMonitorRequest::everything(1)];
         client.monitor_flows(all).await.map_err(|error| unreachable(&socket, &error))?;
@@ -65,8 +76,10 @@ impl Switch {
             flows: FlowTable::new(Survey::is_of_interest),
             complete: false,
             announced_at: BTreeMap::new(),
-            verify_at: None,
+            read_at: None,
             in_doubt: false,
+            counts: FlowCounts::default(),
+            metrics,
             socket,
         })
     }
@@ -100,7 +113,10 @@ impl Switch {
             Event::PacketIn(packet_in) => {
                 let cookie = packet_in.userdata.as_ref().try_into().map(u64::from_be_bytes);
                 match cookie.ok().and_then(Cookie::decode) {
-                    Some(cookie) => Told::Announced(cookie.migration),
+                    Some(cookie) => {
+                        self.metrics.announcements.inc();
+                        Told::Announced(cookie.migration)
+                    }
                     None => Told::Nothing,
                 }
             }
@@ -118,21 +134,21 @@ impl Switch {
         if !self.complete {
             return Ok(None);
         }
-        if self.verify_at.is_none_or(|at| at <= Instant::now()) {
-            self.verify().await?;
+        if self.read_at.is_none_or(|at| at <= Instant::now()) {
+            self.read().await?;
         }
         let announced_at = self.announced_at.clone();
         Ok(Some(Survey { announced_at, ..Survey::of(self.flows.iter()) }))
     }
 
     /// When [`Self::survey`] should be called again although nothing has changed.
-    pub(super) fn verify_at(&self) -> Option<Instant> {
-        self.verify_at
+    pub(super) fn read_at(&self) -> Option<Instant> {
+        self.read_at
     }
 
     /// Reads our flows from the switch and compares them with the table.
-    async fn verify(&mut self) -> Result<(), Problem> {
-        let first = self.verify_at.is_none();
+    async fn read(&mut self) -> Result<(), Problem> {
+        let first = self.read_at.is_none();
         let now = to_microseconds(Timestamp::now());
         let flows = ours(&self.client).await.map_err(|error| self.lost(&error.to_string()))?;
         if first {
@@ -142,7 +158,13 @@ impl Switch {
         let is_ours = |flow: &&ofpacket::Flow| Cookie::is_ours(flow.cookie);
         let shown: BTreeSet<FlowKey> = self.flows.iter().filter(is_ours).map(ofpacket::Flow::key).collect();
         let differs = there != shown;
-        self.verify_at = Some(Instant::now() + if differs { VERIFY_AGAIN } else { VERIFY_EVERY });
+        self.counts.add(&flows, &self.metrics);
+        let wait = match differs {
+            true => READ_AGAIN,
+            false if flows.is_empty() => READ_NOTHING_EVERY,
+            false => READ_EVERY,
+        };
+        self.read_at = Some(Instant::now() + wait);
         if differs && std::mem::replace(&mut self.in_doubt, differs) {
             let (there, shown) = (there.len(), shown.len());
             let message = format!(
@@ -163,8 +185,15 @@ impl Switch {
     }
 
     /// Carries out flow mods as one atomic bundle: all of them or none.
-    pub(super) async fn bundle(&self, mods: Vec<FlowMod>) -> Result<(), Problem> {
-        match self.client.bundle(mods.clone()).await {
+    pub(super) async fn bundle(&mut self, mods: Vec<FlowMod>) -> Result<(), Problem> {
+        if mods.iter().any(|flow_mod| flow_mod.command != FlowModCommand::Add) {
+            // What they have counted goes with them.
+            let flows = ours(&self.client).await.map_err(|error| self.lost(&error.to_string()))?;
+            self.counts.add(&flows, &self.metrics);
+        }
+        let result = self.client.bundle(mods.clone()).await;
+        self.metrics.bundle(mods.len(), result.is_ok());
+        match result {
             Ok(()) => Ok(()),
             Err(BundleError::Rejected(errors)) => {
                 let refused = |(i, error): &(usize, openflow_rs::OfError)| match mods.get(*i) {

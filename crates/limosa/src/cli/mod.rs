@@ -3,6 +3,7 @@
 mod migrate;
 mod status;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -67,6 +68,13 @@ struct StoreArgs {
     store: PathBuf,
 }
 
+#[derive(Debug, Clone, ClapArgs)]
+struct MetricsArgs {
+    /// Serve Prometheus metrics (/metrics), /healthz and /readyz here [default: nowhere]
+    #[arg(long, env = "LIMOSA_METRICS_LISTEN", value_name = "IP:PORT")]
+    metrics_listen: Option<SocketAddr>,
+}
+
 #[derive(Debug, ClapArgs)]
 struct AgentArgs {
     /// This chassis' name in the southbound database [default: the external_ids:system-id of the local Open_vSwitch row]
@@ -78,6 +86,8 @@ struct AgentArgs {
     /// Take every flow of ours off the bridge, print what was there, and end; for a node whose agent is uninstalled
     #[arg(long)]
     cleanup: bool,
+    #[command(flatten)]
+    metrics: MetricsArgs,
     #[command(flatten)]
     store: StoreArgs,
 }
@@ -93,6 +103,8 @@ struct ControllerArgs {
     /// How long the object of a migration that has ended is kept
     #[arg(long, env = "LIMOSA_RETAIN", value_name = "SECONDS", default_value = "86400", value_parser = parse_seconds)]
     retain: Duration,
+    #[command(flatten)]
+    metrics: MetricsArgs,
     #[command(flatten)]
     store: StoreArgs,
 }
@@ -124,13 +136,15 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
                 chassis: args.chassis,
                 ovs_rundir: args.ovs_rundir,
                 store: args.store.store,
+                metrics_listen: args.metrics.metrics_listen,
             })
             .await?;
             Ok(ExitCode::SUCCESS)
         }
         Verb::Controller(args) => {
-            let ControllerArgs { nb, sb, retain, store } = args;
-            controller::run(controller::Options { nb, sb, store: store.store, retain }).await?;
+            let ControllerArgs { nb, sb, retain, metrics, store } = args;
+            let (store, metrics_listen) = (store.store, metrics.metrics_listen);
+            controller::run(controller::Options { nb, sb, store, retain, metrics_listen }).await?;
             Ok(ExitCode::SUCCESS)
         }
         Verb::Migrate(args) => migrate::migrate(args).await,

@@ -8,6 +8,7 @@
 mod databases;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,7 @@ use limosa_protocol::object::{Barrier, ConditionType, Migration, Problem, Progre
 use ovsdb_rs::Remotes;
 use tokio::sync::watch;
 
+use crate::metrics::{self, ControllerMetrics, Readiness};
 use crate::shutdown::Shutdown;
 use crate::store::{Directory, Key, Snapshot, Store, StoreError};
 use databases::Databases;
@@ -34,10 +36,16 @@ pub(crate) struct Options {
     pub(crate) store: PathBuf,
     /// How long an object is kept after its migration has ended.
     pub(crate) retain: Duration,
+    pub(crate) metrics_listen: Option<SocketAddr>,
 }
 
 pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     let mut shutdown = Shutdown::new()?;
+    let metrics = ControllerMetrics::new();
+    let (ready, readiness) = watch::channel(Err("the controller has just started".to_owned()));
+    if let Some(listen) = options.metrics_listen {
+        metrics::serve(listen, metrics.registry.clone(), readiness).await?;
+    }
     let store = Directory::open(&options.store).await.context("the store (--store, LIMOSA_STORE)")?;
     let objects = store.watch();
     let databases = Databases::open(options.nb, options.sb);
@@ -47,7 +55,8 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     }
     tracing::info!(store = %options.store.display(), "controller started");
     let retain = options.retain;
-    let mut controller = Controller { store: Box::new(store), databases, retain, written: BTreeMap::new() };
+    let mut controller =
+        Controller { store: Box::new(store), databases, retain, written: BTreeMap::new(), metrics, ready };
     controller.follow(objects, shutdown).await
 }
 
@@ -57,6 +66,8 @@ struct Controller {
     retain: Duration,
     /// What was last written, which the store's watch may not show yet.
     written: BTreeMap<Key, Progress>,
+    metrics: ControllerMetrics,
+    ready: watch::Sender<Readiness>,
 }
 
 impl Controller {
@@ -75,6 +86,7 @@ impl Controller {
             unreadable.clone_from(&snapshot.unreadable);
             nb.mark_unchanged();
             sb.mark_unchanged();
+            self.metrics.see(&snapshot);
             let wait = self.turn(&snapshot).await;
             tokio::select! {
                 changed = objects.changed() => changed.context("the store has gone")?,
@@ -99,7 +111,14 @@ impl Controller {
             tracing::error!(%error, "the databases do not follow the ports of the migrations");
             return Some(RETRY);
         }
-        if let Some(trouble) = self.databases.trouble() {
+        for (database, session) in [("northbound", &self.databases.nb), ("southbound", &self.databases.sb)] {
+            let connected = session.replica().connected;
+            self.metrics.connected.with_label_values(&[database]).set(connected.into());
+        }
+        let trouble = self.databases.trouble();
+        let ready = trouble.as_ref().map_or(Ok(()), |trouble| Err(trouble.message.clone()));
+        self.ready.send_modify(|last| *last = ready);
+        if let Some(trouble) = trouble {
             return self.tell(&mut migrations, &trouble).await;
         }
         let mut wait: Option<Duration> = None;
@@ -175,14 +194,14 @@ impl Controller {
             match change {
                 Some(Change::Set { requested_chassis, claimed }) => {
                     let port = &migration.spec.port;
-                    let nb_cfg = self.databases.set_requested_chassis(port, Some(&requested_chassis)).await?;
+                    let nb_cfg = self.set_option(port, Some(&requested_chassis)).await?;
                     let barrier = Barrier { requested_chassis, nb_cfg, since: now, claimed };
                     let mut progress = migration.status.progress.clone();
                     progress.barrier = Some(barrier);
                     self.write(&mut migration, progress).await?;
                 }
                 Some(Change::Restore(value)) => {
-                    self.databases.set_requested_chassis(&migration.spec.port, value.as_deref()).await?;
+                    self.set_option(&migration.spec.port, value.as_deref()).await?;
                 }
                 None if entered => {}
                 None => {
@@ -202,12 +221,25 @@ impl Controller {
         match self.store.put_progress(&key, progress.clone()).await {
             // Deleted: the next snapshot will show it.
             Ok(()) | Err(StoreError::NotFound(_)) => {}
-            Err(error) => return Err(error),
+            Err(error) => {
+                self.metrics.write_errors.with_label_values(&["store"]).inc();
+                return Err(error);
+            }
         }
+        self.metrics.note(migration, &progress);
         log(migration, &progress);
         self.written.insert(key, progress.clone());
         migration.status.progress = progress;
         Ok(())
+    }
+
+    /// Writes `requested-chassis`; returns the `nb_cfg` that every chassis has to reach.
+    async fn set_option(&self, port: &str, value: Option<&str>) -> anyhow::Result<i64> {
+        let result = self.databases.set_requested_chassis(port, value).await;
+        if result.is_err() {
+            self.metrics.write_errors.with_label_values(&["northbound"]).inc();
+        }
+        result
     }
 
     fn world(&self, migrations: &[Migration], i: usize) -> World {
