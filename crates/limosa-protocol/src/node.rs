@@ -61,7 +61,7 @@ pub fn plan(
         status.steps.remove(&Step::Cleaned);
     }
     let writer = Writer { facts, number: progress.number, role, subject };
-    let mut planner = Planner { migration, writer, survey, status, now, wake_at: None };
+    let mut planner = Planner { migration, writer, survey, status, now, incomplete: false, wake_at: None };
     planner.note_activation();
     let flows = if phase.wants_flows() { planner.flows(role) } else { Ok(planner.clean()) };
     let flows = flows.unwrap_or_else(|why| {
@@ -79,6 +79,8 @@ struct Planner<'a> {
     survey: &'a Survey,
     status: NodeStatus,
     now: Timestamp,
+    /// Some flow could not be written yet.
+    incomplete: bool,
     wake_at: Option<Timestamp>,
 }
 
@@ -106,6 +108,27 @@ impl Planner<'_> {
         }
     }
 
+    /// The flows, as far as they can be written. After a wipe OVN's tables may
+    /// not be there for seconds; what needs none of them is put back at once,
+    /// and carries the guest's traffic meanwhile. But nothing begins so.
+    fn write(
+        &mut self,
+        flows: impl IntoIterator<Item = Result<Flow, CannotWrite>>,
+    ) -> Result<Vec<Flow>, CannotWrite> {
+        let has_begun = !self.status.steps.is_empty();
+        let mut written = Vec::new();
+        for flow in flows {
+            match flow {
+                Err(why @ CannotWrite::MissingTable(_)) if has_begun => {
+                    self.incomplete = true;
+                    self.status.problem = Some(Problem::new(why.label(), why.to_string()));
+                }
+                flow => written.push(flow?),
+            }
+        }
+        Ok(written)
+    }
+
     fn clean(&mut self) -> Vec<Flow> {
         self.take_if_settled(&[], Step::Cleaned);
         Vec::new()
@@ -122,14 +145,17 @@ impl Planner<'_> {
             return Ok(Vec::new());
         }
         let ofport = interface.map(|interface| interface.ofport);
-        let mut flows = vec![self.writer.mirror(ofport, to)?];
-        if let Some(ofport) = ofport {
-            flows.push(self.writer.reverse(ofport, to)?);
+        let mirror = self.writer.mirror(ofport, to);
+        let reverse = ofport.map(|ofport| self.writer.reverse(ofport, to));
+        let mut flows = self.write([Some(mirror), reverse].into_iter().flatten())?;
+        if ofport.is_some() {
             self.take_if_settled(&flows, Step::Armed);
         }
         if self.target_takes_direct_packets() {
-            flows.push(self.writer.guard(to)?);
-            flows.extend(self.writer.relay(to)?);
+            let relays = self.writer.relay(to);
+            let relays =
+                relays.map_or_else(|why| vec![Err(why)], |relays| relays.into_iter().map(Ok).collect());
+            flows.extend(self.write([self.writer.guard(to)].into_iter().chain(relays))?);
             self.take_if_settled(&flows, Step::Redirected);
         }
         Ok(flows)
@@ -143,14 +169,14 @@ impl Planner<'_> {
         };
         let ofport = interface.ofport;
         if !self.status.has(Step::Activated) {
-            let flows = vec![
-                self.writer.gate_out(ofport),
-                self.writer.take(from)?,
-                self.writer.gate_mirrored(),
-                self.writer.gate_direct()?,
-                self.writer.announce(ofport, from)?,
-                self.writer.guard(from)?,
-            ];
+            let flows = self.write([
+                Ok(self.writer.gate_out(ofport)),
+                self.writer.take(from),
+                Ok(self.writer.gate_mirrored()),
+                self.writer.gate_direct(),
+                self.writer.announce(ofport, from),
+                self.writer.guard(from),
+            ])?;
             if interface.link_up {
                 self.take_if_settled(&flows, Step::Armed);
             } else {
@@ -165,12 +191,12 @@ impl Planner<'_> {
         }
         let may_open = self.migration.phase() >= Phase::Bound && self.has_ovn_flows(ofport);
         if !may_open && !self.status.has(Step::Opened) {
-            return Ok(vec![
-                self.writer.divert_out(ofport, from)?,
-                self.writer.take(from)?,
-                self.writer.divert_in(ofport),
-                self.writer.gate_direct()?,
-                self.writer.guard(from)?,
+            return self.write([
+                self.writer.divert_out(ofport, from),
+                self.writer.take(from),
+                Ok(self.writer.divert_in(ofport)),
+                self.writer.gate_direct(),
+                self.writer.guard(from),
             ]);
         }
         let overlap = vec![self.writer.take(from)?, self.writer.divert_in(ofport)];
@@ -192,16 +218,19 @@ impl Planner<'_> {
 
     fn bystander(&mut self) -> Result<Vec<Flow>, CannotWrite> {
         if !self.target_takes_direct_packets() {
-            return Ok(vec![self.writer.guard(&self.migration.spec.from)?]);
+            return self.write([self.writer.guard(&self.migration.spec.from)]);
         }
-        let flows = vec![self.writer.guard(&self.migration.spec.to)?];
+        let flows = self.write([self.writer.guard(&self.migration.spec.to)])?;
         self.take_if_settled(&flows, Step::Redirected);
         Ok(flows)
     }
 
     /// A step is taken when the bridge is seen to hold its flows.
     fn take_if_settled(&mut self, flows: &[Flow], step: Step) {
-        if !self.status.has(step) && diff(flows, self.survey.of_migration(self.writer.number)).is_empty() {
+        if !self.status.has(step)
+            && !self.incomplete
+            && diff(flows, self.survey.of_migration(self.writer.number)).is_empty()
+        {
             self.status.take(step, self.now);
         }
     }

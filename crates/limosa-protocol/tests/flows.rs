@@ -9,7 +9,7 @@ use bridge::{A, B, Bridge, X, armed_objects, migration};
 use jiff::Timestamp;
 use limosa_protocol::object::{ConditionType, Problem, Truth};
 use limosa_protocol::strays::{STRAY_DELAY, Strays};
-use limosa_protocol::{Phase, Step, Survey};
+use limosa_protocol::{Cookie, Phase, Purpose, Step, Survey};
 
 #[test]
 fn source() {
@@ -177,6 +177,30 @@ fn flows_without_an_object_go_after_a_while() {
     assert_eq!(strays.keep(&survey, &owner, true, later), (vec![], None), "it was");
     strays.keep(&survey, &nobody, true, later);
     assert_eq!(strays.keep(&survey, &nobody, true, later + STRAY_DELAY), (vec![], None), "they go");
+}
+
+/// ovn-controller has connected anew and computes for seconds.
+#[test]
+fn what_needs_no_table_of_ovns_is_back_before_ovns_own_flows() {
+    let mut b = Bridge::of(&B);
+    let mut migration = migration(Phase::Armed);
+    b.plan_until_settled(&mut migration);
+    b.guest_announces_itself();
+    b.plan_until_settled(&mut migration);
+    let all = b.dump();
+    b.wipe_everything();
+    b.plan_until_settled(&mut migration);
+    let back = b.dump();
+    let purposes: Vec<_> =
+        b.ours().iter().filter_map(|f| Cookie::decode(f.cookie)).map(|c| c.purpose).collect();
+    assert_eq!(purposes.len(), 3, "{back}");
+    for purpose in [Purpose::DivertOut, Purpose::Take, Purpose::DivertIn] {
+        assert!(purposes.contains(&purpose), "{purpose:?} is not back: {back}");
+    }
+    assert_eq!(b.status(&migration).problem.as_ref().unwrap().reason, "MissingTable");
+    b.ovn_is_back(&B);
+    b.plan_until_settled(&mut migration);
+    assert_eq!(b.dump(), all);
 }
 
 #[test]

@@ -218,7 +218,16 @@ impl Bridge {
         }
     }
 
-    /// ovn-controller connects: every flow goes.
+    /// ovn-controller connects, and has not yet computed its flows.
+    pub(crate) fn wipe_everything(&mut self) {
+        self.flows.clear();
+    }
+
+    pub(crate) fn ovn_is_back(&mut self, place: &Place) {
+        self.install_ovn(place);
+    }
+
+    /// ovn-controller connects: every flow goes, and OVN's are back at once.
     pub(crate) fn wipe(&mut self) {
         self.flows.retain(|_, flow| !Cookie::is_ours(flow.cookie));
     }
