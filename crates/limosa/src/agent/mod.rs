@@ -58,7 +58,10 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     if let Some(listen) = options.metrics_listen {
         metrics::serve(listen, metrics.registry.clone(), readiness).await?;
     }
-    let store = Directory::open(&options.store).await.context("the store (--store, LIMOSA_STORE)")?;
+    let store = tokio::select! {
+        store = Directory::wait_for(&options.store) => store,
+        () = shutdown.asked() => return Ok(()),
+    };
     let objects = store.watch();
     let local = Local::open(&options.ovs_rundir);
     let named = async {

@@ -69,7 +69,7 @@ struct WaitingArgs {
 }
 
 pub(super) async fn migrate(args: MigrateArgs) -> anyhow::Result<ExitCode> {
-    let store = Directory::open(&args.waiting.store.store).await?;
+    let store = Directory::open_or_create(&args.waiting.store.store).await?;
     let uid = Uuid::new_v4();
     let name = args.name.unwrap_or_else(|| default_name(&args.port, uid));
     let spec = Spec { port: args.port, from: args.from, to: args.to, mac: args.mac, want: Want::Complete };

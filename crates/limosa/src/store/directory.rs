@@ -8,8 +8,10 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::StreamExt;
@@ -25,6 +27,10 @@ const LOCK: &str = ".lock";
 const TEMPORARY: &str = ".tmp-";
 /// A status grows by some hundred bytes per chassis; a thousand fit.
 const MAX_OBJECT_BYTES: u64 = 1 << 20;
+/// How often the directory is looked at without any event.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// The same for a store that is not there yet.
+const LOOK_FOR_STORE_EVERY: Duration = Duration::from_millis(250);
 
 /// A directory of migration objects, watched.
 #[derive(Debug)]
@@ -35,32 +41,55 @@ pub(crate) struct Directory {
 }
 
 impl Directory {
-    /// Opens a store, making the directory if it is not there.
+    /// Opens a store, making it if there is none: for people, who know where it
+    /// belongs.
+    pub(crate) async fn open_or_create(path: &Path) -> Result<Self, StoreError> {
+        let new = path.to_owned();
+        blocking(move || {
+            fs::create_dir_all(&new).map_err(io_error("create", &new))?;
+            make_lock(&new)
+        })
+        .await?;
+        Self::open(path).await
+    }
+
+    /// Opens a store that is there. An empty directory is none: a file system
+    /// that is not mounted yet must not pass for a store without migrations.
     pub(crate) async fn open(path: &Path) -> Result<Self, StoreError> {
         let path = path.to_owned();
-        let (path, inotify) = blocking(move || {
-            fs::create_dir_all(&path).map_err(io_error("create", &path))?;
-            let inotify =
-                Inotify::init().map_err(io_error("watch (see fs.inotify.max_user_instances)", &path))?;
-            let mask =
-                WatchMask::MOVED_TO | WatchMask::MOVED_FROM | WatchMask::CLOSE_WRITE | WatchMask::DELETE;
-            inotify
-                .watches()
-                .add(&path, mask | WatchMask::ONLYDIR)
-                .map_err(io_error("watch (see fs.inotify.max_user_watches)", &path))?;
+        let (path, watched, events) = blocking(move || {
+            let (watched, events) = begin_to_watch(&path)?;
             // Nobody writes while the lock is held: temporary files are left over.
             let _lock = lock(&path)?;
             for file in files(&path)?.into_iter().filter(|file| is_temporary(file)) {
                 fs::remove_file(&file).map_err(io_error("remove", &file))?;
             }
-            Ok((path, inotify))
+            Ok((path, watched, events))
         })
         .await?;
         let first = read_all(&path, &Snapshot::default())?;
         let (sender, snapshots) = watch::channel(Arc::new(first));
-        let events = inotify.into_event_stream(vec![0; 4096]).map_err(io_error("watch", &path))?;
-        let watcher = tokio::spawn(follow(path.clone(), events, sender));
+        let events = events.into_event_stream(vec![0; 4096]).map_err(io_error("watch", &path))?;
+        let watcher = tokio::spawn(follow(path.clone(), watched, events, sender));
         Ok(Self { path, snapshots, watcher })
+    }
+
+    /// Opens a store as soon as it is there; says once what it waits for.
+    pub(crate) async fn wait_for(path: &Path) -> Self {
+        let mut said = None;
+        loop {
+            match Self::open(path).await {
+                Ok(store) => return store,
+                Err(error) => {
+                    let error = error.to_string();
+                    if said.as_ref() != Some(&error) {
+                        tracing::warn!(store = %path.display(), "waiting for the store (--store, LIMOSA_STORE): {error}");
+                        said = Some(error);
+                    }
+                }
+            }
+            tokio::time::sleep(LOOK_FOR_STORE_EVERY).await;
+        }
     }
 
     async fn change(
@@ -149,40 +178,94 @@ impl Store for Directory {
     }
 }
 
+/// Tells of every change. Now and then it looks without having been told: a
+/// directory may be replaced (a mount, a restored backup), and inotify says
+/// nothing of changes that other hosts make to a shared file system.
 async fn follow(
     path: PathBuf,
+    mut watched: Identity,
     mut events: inotify::EventStream<Vec<u8>>,
     sender: watch::Sender<Arc<Snapshot>>,
 ) {
-    while let Some(event) = events.next().await {
+    let mut trouble = None;
+    loop {
         let own = |name: &std::ffi::OsString| name.as_bytes().starts_with(b".");
-        if matches!(&event, Ok(event) if event.name.as_ref().is_some_and(own)) {
-            continue;
+        match tokio::time::timeout(LOOK_EVERY, events.next()).await {
+            Ok(Some(Ok(event))) if event.name.as_ref().is_some_and(own) => continue,
+            Ok(Some(_)) => {}
+            Ok(None) => tokio::time::sleep(LOOK_EVERY).await,
+            Err(_) => {}
         }
         let (directory, last) = (path.clone(), Arc::clone(&sender.borrow()));
-        let snapshot = match blocking(move || read_all(&directory, &last)).await {
-            Ok(snapshot) => snapshot,
-            Err(error) => {
-                tracing::error!(%error, "the store cannot be read");
-                continue;
-            }
-        };
-        sender.send_if_modified(|last| {
-            let changed = **last != snapshot;
-            if changed {
-                *last = Arc::new(snapshot);
-            }
-            changed
+        let look = blocking(move || {
+            let anew =
+                if identity(&directory)? == watched { None } else { Some(begin_to_watch(&directory)?) };
+            Ok((anew, read_all(&directory, &last)?))
         });
+        match look.await.and_then(|(anew, snapshot)| {
+            if let Some((identity, inotify)) = anew {
+                events = inotify.into_event_stream(vec![0; 4096]).map_err(io_error("watch", &path))?;
+                watched = identity;
+            }
+            Ok(snapshot)
+        }) {
+            Ok(snapshot) => {
+                if trouble.take().is_some() {
+                    tracing::info!(store = %path.display(), "the store is back");
+                }
+                sender.send_if_modified(|last| {
+                    let changed = **last != snapshot;
+                    if changed {
+                        *last = Arc::new(snapshot);
+                    }
+                    changed
+                });
+            }
+            Err(error) => {
+                let error = error.to_string();
+                if trouble.as_ref() != Some(&error) {
+                    tracing::error!(error, "the store cannot be read; every migration stays what it was");
+                    trouble = Some(error);
+                }
+            }
+        }
     }
+}
+
+/// Which directory it is, whatever its name: device and inode.
+type Identity = (u64, u64);
+
+fn identity(path: &Path) -> Result<Identity, StoreError> {
+    let is_missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    let metadata = match fs::metadata(path) {
+        Err(error) if is_missing(&error) => return Err(StoreError::NoStore { path: path.to_owned() }),
+        metadata => metadata.map_err(io_error("read", path))?,
+    };
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+fn begin_to_watch(path: &Path) -> Result<(Identity, Inotify), StoreError> {
+    let identity = identity(path)?;
+    let belongs_to_store =
+        |file: &PathBuf| file.file_name().is_some_and(|name| name == LOCK) || is_object(file);
+    if !files(path)?.iter().any(belongs_to_store) {
+        return Err(StoreError::NoStore { path: path.to_owned() });
+    }
+    make_lock(path)?;
+    let inotify = Inotify::init().map_err(io_error("watch (see fs.inotify.max_user_instances)", path))?;
+    let mask = WatchMask::MOVED_TO | WatchMask::MOVED_FROM | WatchMask::CLOSE_WRITE | WatchMask::DELETE;
+    inotify
+        .watches()
+        .add(path, mask | WatchMask::ONLYDIR)
+        .map_err(io_error("watch (see fs.inotify.max_user_watches)", path))?;
+    Ok((identity, inotify))
 }
 
 /// Reads every object. One that has become unreadable stays what it was: its
 /// flows must not go because a hand slipped.
 fn read_all(path: &Path, last: &Snapshot) -> Result<Snapshot, StoreError> {
     let mut snapshot = Snapshot::default();
-    let is_object = |file: &PathBuf| file.extension().is_some_and(|end| end == "json") && !is_hidden(file);
-    for file in files(path)?.into_iter().filter(is_object) {
+    for file in files(path)?.into_iter().filter(|file| is_object(file)) {
         match read(&file) {
             Ok(migration) => {
                 snapshot.migrations.insert(migration.metadata.name.clone(), migration);
@@ -231,9 +314,20 @@ fn write(directory: &Path, file: &Path, migration: &Migration) -> Result<(), Sto
     File::open(directory).and_then(|directory| directory.sync_all()).map_err(error)
 }
 
+fn make_lock(directory: &Path) -> Result<(), StoreError> {
+    let path = directory.join(LOCK);
+    File::options().create(true).append(true).open(&path).map(drop).map_err(io_error("lock", &path))
+}
+
+/// Does not make the lock file: a directory without one is no store.
 fn lock(directory: &Path) -> Result<File, StoreError> {
     let path = directory.join(LOCK);
-    let file = File::options().create(true).append(true).open(&path).map_err(io_error("lock", &path))?;
+    let file = match File::options().append(true).open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(StoreError::NoStore { path: directory.to_owned() });
+        }
+        file => file.map_err(io_error("lock", &path))?,
+    };
     flock(&file, FlockOperation::LockExclusive).map_err(|e| io_error("lock", &path)(e.into()))?;
     Ok(file)
 }
@@ -260,8 +354,9 @@ fn is_temporary(file: &Path) -> bool {
     file.file_name().is_some_and(|name| name.as_bytes().starts_with(TEMPORARY.as_bytes()))
 }
 
-fn is_hidden(file: &Path) -> bool {
-    file.file_name().is_some_and(|name| name.as_bytes().starts_with(b"."))
+fn is_object(file: &Path) -> bool {
+    let is_hidden = file.file_name().is_some_and(|name| name.as_bytes().starts_with(b"."));
+    file.extension().is_some_and(|end| end == "json") && !is_hidden
 }
 
 fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
@@ -279,117 +374,4 @@ async fn blocking<T: Send + 'static>(
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use jiff::Timestamp;
-    use limosa_protocol::object::{Role, Spec, Step};
-    use uuid::Uuid;
-
-    use super::*;
-
-    fn migration(name: &str) -> Migration {
-        let spec =
-            Spec { port: "vm1".into(), from: "a".into(), to: "b".into(), mac: None, want: Want::Complete };
-        Migration::new(name.to_owned(), Uuid::new_v4(), spec, Timestamp::UNIX_EPOCH)
-    }
-
-    async fn until(watch: &mut watch::Receiver<Arc<Snapshot>>, what: impl Fn(&Snapshot) -> bool) {
-        let wait = watch.wait_for(|snapshot| what(snapshot));
-        tokio::time::timeout(Duration::from_secs(10), wait).await.expect("the store says nothing").unwrap();
-    }
-
-    #[tokio::test]
-    async fn two_processes_share_a_store_and_lose_nothing() {
-        let dir = tempfile::tempdir().unwrap();
-        let one = Directory::open(&dir.path().join("new/store")).await.unwrap();
-        let two = Directory::open(&dir.path().join("new/store")).await.unwrap();
-        let object = migration("m1");
-        let key = Key::of(&object);
-        one.create(object.clone()).await.unwrap();
-        assert!(matches!(two.create(object).await, Err(StoreError::Exists(_))));
-
-        let report = |store: Arc<Directory>, chassis: String| {
-            let key = key.clone();
-            tokio::spawn(async move {
-                let mut status = NodeStatus::new(Role::Bystander);
-                status.take(Step::Cleaned, Timestamp::UNIX_EPOCH);
-                store.put_node(&key, &chassis, status).await.unwrap();
-            })
-        };
-        let (one, two) = (Arc::new(one), Arc::new(two));
-        let writers =
-            (0..20).map(|i| report(Arc::clone(if i % 2 == 0 { &one } else { &two }), format!("ch{i}")));
-        for writer in writers.collect::<Vec<_>>() {
-            writer.await.unwrap();
-        }
-        let all =
-            |snapshot: &Snapshot| snapshot.migrations.get("m1").is_some_and(|m| m.status.nodes.len() == 20);
-        until(&mut one.watch(), all).await;
-        until(&mut two.watch(), all).await;
-        let hidden: Vec<_> = files(&one.path).unwrap().into_iter().filter(|f| is_temporary(f)).collect();
-        assert!(hidden.is_empty(), "{hidden:?}");
-    }
-
-    #[tokio::test]
-    async fn an_object_is_told_from_a_later_one_of_its_name() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Directory::open(dir.path()).await.unwrap();
-        let old = Key::of(&migration("m1"));
-        assert!(matches!(store.set_want(&old, Want::Abort).await, Err(StoreError::NotFound(_))));
-        let new = migration("m1");
-        store.create(new.clone()).await.unwrap();
-        assert!(matches!(store.set_want(&old, Want::Abort).await, Err(StoreError::NotFound(_))));
-        store.set_want(&Key::of(&new), Want::Abort).await.unwrap();
-        until(&mut store.watch(), |s| s.migrations["m1"].spec.want == Want::Abort).await;
-        store.delete(&old).await.unwrap();
-        assert!(store.watch().borrow().migrations.contains_key("m1"), "the later one was deleted");
-        store.delete(&Key::of(&new)).await.unwrap();
-        until(&mut store.watch(), |s| s.migrations.is_empty()).await;
-    }
-
-    #[tokio::test]
-    async fn what_cannot_be_read_is_named_and_harms_nothing_else() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("broken.json"), "{\"kind\": 7").unwrap();
-        fs::write(dir.path().join("large.json"), vec![b' '; MAX_OBJECT_BYTES as usize + 10]).unwrap();
-        fs::write(dir.path().join("notes.txt"), "not an object").unwrap();
-        fs::write(dir.path().join(".tmp-crashed"), "{").unwrap();
-        let store = Directory::open(dir.path()).await.unwrap();
-        store.create(migration("good")).await.unwrap();
-        fs::copy(dir.path().join("good.json"), dir.path().join("other.json")).unwrap();
-        let mut watch = store.watch();
-        until(&mut watch, |s| s.migrations.len() == 1 && s.unreadable.len() == 3).await;
-        let unreadable = watch.borrow().unreadable.join("\n");
-        for name in ["broken.json", "large.json", "other.json"] {
-            assert!(unreadable.contains(name), "{unreadable}");
-        }
-        assert!(!dir.path().join(".tmp-crashed").exists());
-        fs::write(dir.path().join("good.json"), "a hand slipped").unwrap();
-        until(&mut watch, |s| s.unreadable.len() == 4).await;
-        assert!(watch.borrow().migrations.contains_key("good"), "it is still what it was");
-    }
-
-    #[tokio::test]
-    async fn names_cannot_leave_the_directory() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Directory::open(dir.path()).await.unwrap();
-        for name in ["", "../m", "a/b", "-a", "A", ".lock", &"x".repeat(64)] {
-            assert!(matches!(store.create(migration(name)).await, Err(StoreError::BadName(_))), "{name:?}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_full_disk_keeps_the_old_object() {
-        // A file system of its own would need root; an object that cannot be
-        // written at all is the same to the store.
-        let dir = tempfile::tempdir().unwrap();
-        let store = Directory::open(&dir.path().join("store")).await.unwrap();
-        let object = migration("m1");
-        store.create(object.clone()).await.unwrap();
-        fs::rename(dir.path().join("store"), dir.path().join("away")).unwrap();
-        let error = store.set_want(&Key::of(&object), Want::Abort).await.unwrap_err();
-        assert!(error.to_string().contains("nothing was changed"), "{error}");
-        assert_eq!(read(&dir.path().join("away/m1.json")).unwrap(), object);
-    }
-}
+mod tests;

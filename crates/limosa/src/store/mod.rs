@@ -62,6 +62,10 @@ pub(crate) enum StoreError {
         "{0:?} cannot be a migration's name: use 1 to 63 lower-case letters, digits and hyphens, with a letter or digit at both ends"
     )]
     BadName(String),
+    #[error(
+        "there is no migration store at {}: is its file system mounted? (a new store is made by the first `limosa migrate`)", path.display()
+    )]
+    NoStore { path: PathBuf },
     #[error("cannot {doing} {}: {source}; nothing was changed", path.display())]
     Io { doing: &'static str, path: PathBuf, source: std::io::Error },
     #[error("{}: {why}", path.display())]

@@ -1,0 +1,130 @@
+//! Several processes, one directory, and what may become of it.
+
+use jiff::Timestamp;
+use limosa_protocol::object::{Role, Spec, Step};
+use uuid::Uuid;
+
+use super::*;
+
+fn migration(name: &str) -> Migration {
+    let spec = Spec { port: "vm1".into(), from: "a".into(), to: "b".into(), mac: None, want: Want::Complete };
+    Migration::new(name.to_owned(), Uuid::new_v4(), spec, Timestamp::UNIX_EPOCH)
+}
+
+async fn until(watch: &mut watch::Receiver<Arc<Snapshot>>, what: impl Fn(&Snapshot) -> bool) {
+    let wait = watch.wait_for(|snapshot| what(snapshot));
+    tokio::time::timeout(Duration::from_secs(10), wait).await.expect("the store says nothing").unwrap();
+}
+
+#[tokio::test]
+async fn two_processes_share_a_store_and_lose_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let one = Directory::open_or_create(&dir.path().join("new/store")).await.unwrap();
+    let two = Directory::open_or_create(&dir.path().join("new/store")).await.unwrap();
+    let object = migration("m1");
+    let key = Key::of(&object);
+    one.create(object.clone()).await.unwrap();
+    assert!(matches!(two.create(object).await, Err(StoreError::Exists(_))));
+
+    let report = |store: Arc<Directory>, chassis: String| {
+        let key = key.clone();
+        tokio::spawn(async move {
+            let mut status = NodeStatus::new(Role::Bystander);
+            status.take(Step::Cleaned, Timestamp::UNIX_EPOCH);
+            store.put_node(&key, &chassis, status).await.unwrap();
+        })
+    };
+    let (one, two) = (Arc::new(one), Arc::new(two));
+    let writers = (0..20).map(|i| report(Arc::clone(if i % 2 == 0 { &one } else { &two }), format!("ch{i}")));
+    for writer in writers.collect::<Vec<_>>() {
+        writer.await.unwrap();
+    }
+    let all = |snapshot: &Snapshot| snapshot.migrations.get("m1").is_some_and(|m| m.status.nodes.len() == 20);
+    until(&mut one.watch(), all).await;
+    until(&mut two.watch(), all).await;
+    let hidden: Vec<_> = files(&one.path).unwrap().into_iter().filter(|f| is_temporary(f)).collect();
+    assert!(hidden.is_empty(), "{hidden:?}");
+}
+
+#[tokio::test]
+async fn an_object_is_told_from_a_later_one_of_its_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Directory::open_or_create(dir.path()).await.unwrap();
+    let old = Key::of(&migration("m1"));
+    assert!(matches!(store.set_want(&old, Want::Abort).await, Err(StoreError::NotFound(_))));
+    let new = migration("m1");
+    store.create(new.clone()).await.unwrap();
+    assert!(matches!(store.set_want(&old, Want::Abort).await, Err(StoreError::NotFound(_))));
+    store.set_want(&Key::of(&new), Want::Abort).await.unwrap();
+    until(&mut store.watch(), |s| s.migrations["m1"].spec.want == Want::Abort).await;
+    store.delete(&old).await.unwrap();
+    assert!(store.watch().borrow().migrations.contains_key("m1"), "the later one was deleted");
+    store.delete(&Key::of(&new)).await.unwrap();
+    until(&mut store.watch(), |s| s.migrations.is_empty()).await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_named_and_harms_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("broken.json"), "{\"kind\": 7").unwrap();
+    fs::write(dir.path().join("large.json"), vec![b' '; MAX_OBJECT_BYTES as usize + 10]).unwrap();
+    fs::write(dir.path().join("notes.txt"), "not an object").unwrap();
+    fs::write(dir.path().join(".tmp-crashed"), "{").unwrap();
+    let store = Directory::open_or_create(dir.path()).await.unwrap();
+    store.create(migration("good")).await.unwrap();
+    fs::copy(dir.path().join("good.json"), dir.path().join("other.json")).unwrap();
+    let mut watch = store.watch();
+    until(&mut watch, |s| s.migrations.len() == 1 && s.unreadable.len() == 3).await;
+    let unreadable = watch.borrow().unreadable.join("\n");
+    for name in ["broken.json", "large.json", "other.json"] {
+        assert!(unreadable.contains(name), "{unreadable}");
+    }
+    assert!(!dir.path().join(".tmp-crashed").exists());
+    fs::write(dir.path().join("good.json"), "a hand slipped").unwrap();
+    until(&mut watch, |s| s.unreadable.len() == 4).await;
+    assert!(watch.borrow().migrations.contains_key("good"), "it is still what it was");
+}
+
+#[tokio::test]
+async fn an_empty_directory_is_no_store() {
+    let dir = tempfile::tempdir().unwrap();
+    for path in [dir.path().to_owned(), dir.path().join("missing")] {
+        let error = Directory::open(&path).await.unwrap_err();
+        assert!(matches!(error, StoreError::NoStore { .. }), "{error}");
+    }
+    assert!(files(dir.path()).unwrap().is_empty(), "nothing was made");
+}
+
+#[tokio::test]
+async fn a_store_that_is_away_for_a_while_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let store = Directory::open_or_create(&path).await.unwrap();
+    store.create(migration("m1")).await.unwrap();
+    let mut watch = store.watch();
+    until(&mut watch, |s| s.migrations.contains_key("m1")).await;
+    // A mount comes off, and an empty directory shows beneath it.
+    fs::rename(&path, dir.path().join("away")).unwrap();
+    fs::create_dir(&path).unwrap();
+    let key = Key::of(&watch.borrow().migrations["m1"]);
+    let error = store.set_want(&key, Want::Abort).await.unwrap_err();
+    assert!(matches!(error, StoreError::NoStore { .. }), "{error}");
+    let changed = tokio::time::timeout(2 * LOOK_EVERY, watch.changed()).await;
+    assert!(changed.is_err(), "it shows {:?}", watch.borrow());
+    // It is back, as another directory, in which somebody writes.
+    fs::remove_dir(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    fs::copy(dir.path().join("away/m1.json"), path.join("m1.json")).unwrap();
+    let elsewhere = Directory::open(&path).await.unwrap();
+    elsewhere.create(migration("m2")).await.unwrap();
+    until(&mut watch, |s| s.migrations.len() == 2).await;
+}
+
+#[tokio::test]
+async fn names_cannot_leave_the_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Directory::open_or_create(dir.path()).await.unwrap();
+    for name in ["", "../m", "a/b", "-a", "A", ".lock", &"x".repeat(64)] {
+        assert!(matches!(store.create(migration(name)).await, Err(StoreError::BadName(_))), "{name:?}");
+    }
+}
