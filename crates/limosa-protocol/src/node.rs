@@ -24,6 +24,10 @@ use crate::survey::Survey;
 /// lose packets, an overlap repeats a few.
 pub const OVERLAP: SignedDuration = SignedDuration::from_millis(20);
 
+/// How long the others keep their flows for a target that does not say whether
+/// the guest runs there, once the migration is rolled back.
+pub const ROLL_BACK_DEADLINE: SignedDuration = SignedDuration::from_secs(30);
+
 /// What is to be done on one chassis for one migration.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -63,7 +67,11 @@ pub fn plan(
     let writer = Writer { facts, number: progress.number, role, subject };
     let mut planner = Planner { migration, writer, survey, status, now, incomplete: false, wake_at: None };
     planner.note_activation();
-    let flows = if phase.wants_flows() { planner.flows(role) } else { Ok(planner.clean()) };
+    let flows = match phase {
+        Phase::RollingBack => planner.roll_back(role),
+        _ if phase.wants_flows() => planner.flows(role),
+        _ => Ok(planner.clean()),
+    };
     let flows = flows.unwrap_or_else(|why| {
         planner.status.problem = Some(Problem::new(why.label(), why.to_string()));
         // What stands, stands: a tunnel that is being re-created is no reason
@@ -129,6 +137,32 @@ impl Planner<'_> {
         Ok(written)
     }
 
+    /// The target's gate stays shut until its announcement rule is gone, and the
+    /// others wait for that: a guest that announces itself meanwhile loses nothing.
+    fn roll_back(&mut self, role: Role) -> Result<Vec<Flow>, CannotWrite> {
+        let stands = self.survey.of_migration(self.writer.number);
+        if role == Role::Target {
+            if self.status.has(Step::Activated) && self.interface().is_some_and(|interface| interface.link_up)
+            {
+                self.status.steps.remove(&Step::Cleaned);
+                return self.target();
+            }
+            let announces = |flow: &&Flow| is_for(flow, Purpose::Announce);
+            if stands.clone().any(|flow| announces(&flow)) {
+                return Ok(stands.filter(|flow| !announces(flow)).cloned().collect());
+            }
+            return Ok(self.clean());
+        }
+        let began = self.migration.status.progress.steps.get(&Phase::RollingBack);
+        let by = began.map(|began| *began + ROLL_BACK_DEADLINE).filter(|by| self.now < *by);
+        let target = self.migration.target().filter(|target| target.interface.is_some());
+        if by.is_some() && target.is_some_and(|target| !target.has(Step::Cleaned)) {
+            self.wake_at = by;
+            return self.flows(role);
+        }
+        Ok(self.clean())
+    }
+
     fn clean(&mut self) -> Vec<Flow> {
         self.take_if_settled(&[], Step::Cleaned);
         Vec::new()
@@ -189,7 +223,7 @@ impl Planner<'_> {
         } else if self.migration.phase() >= Phase::Activated {
             self.status.problem = Some(self.not_bound(&interface));
         }
-        let may_open = self.migration.phase() >= Phase::Bound && self.has_ovn_flows(ofport);
+        let may_open = self.migration.phase().has_reached(Phase::Bound) && self.has_ovn_flows(ofport);
         if !may_open && !self.status.has(Step::Opened) {
             return self.write([
                 self.writer.divert_out(ofport, from),

@@ -133,9 +133,9 @@ pub struct Barrier {
     pub nb_cfg: i64,
     /// When the option was set.
     pub since: Timestamp,
-    /// The chassis in question had claimed the port by then (`Port_Binding`).
+    /// How often `hv_cfg` has been asked for since the option has this value.
     #[serde(default)]
-    pub claimed: bool,
+    pub round: u8,
 }
 
 /// The last step that is done. The order is the order of a migration; what

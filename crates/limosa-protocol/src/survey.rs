@@ -45,7 +45,7 @@ impl Survey {
     }
 
     /// Our flows of one migration.
-    pub fn of_migration(&self, number: u32) -> impl Iterator<Item = &Flow> {
+    pub fn of_migration(&self, number: u32) -> impl Iterator<Item = &Flow> + Clone {
         let cookie = Cookie::of_migration(number);
         self.ours.iter().filter(move |flow| flow.cookie & crate::cookie::MIGRATION_MASK == cookie)
     }

@@ -205,17 +205,35 @@ fn what_needs_no_table_of_ovns_is_back_before_ovns_own_flows() {
 
 #[test]
 fn an_announcement_during_the_way_back_is_not_overlooked() {
-    let mut b = Bridge::of(&B);
+    let (mut a, mut b) = (Bridge::of(&A), Bridge::of(&B));
     let mut migration = migration(Phase::Armed);
     b.plan_until_settled(&mut migration);
+    a.plan_until_settled(&mut migration);
+    let mirror = a.dump();
     b.guest_announces_itself();
-    migration.status.progress.phase = Phase::RollingBack;
-    b.plan_until_settled(&mut migration);
-    assert!(b.status(&migration).has(Step::Activated) && b.status(&migration).has(Step::Cleaned));
-    migration.status.progress.phase = Phase::Activated;
+    migration.status.progress.enter(Phase::RollingBack, a.now());
+    a.plan_until_settled(&mut migration);
+    assert_eq!(a.dump(), mirror, "the guest may run on the target: nothing is taken from it");
     b.plan_until_settled(&mut migration);
     assert!(b.dump().contains("table=253, priority=2"), "{}", b.dump());
-    assert!(!b.status(&migration).has(Step::Cleaned));
+    assert!(b.status(&migration).has(Step::Activated) && !b.status(&migration).has(Step::Cleaned));
+    a.plan_until_settled(&mut migration);
+    assert_eq!(a.dump(), mirror);
+}
+
+#[test]
+fn on_the_way_back_the_target_shuts_its_gate_for_good_before_the_source_lets_go() {
+    let (mut a, mut b) = (Bridge::of(&A), Bridge::of(&B));
+    let mut migration = migration(Phase::Armed);
+    b.plan_until_settled(&mut migration);
+    a.plan_until_settled(&mut migration);
+    migration.status.progress.enter(Phase::RollingBack, a.now());
+    a.plan_until_settled(&mut migration);
+    assert!(!a.dump().is_empty());
+    b.plan_until_settled(&mut migration);
+    assert!(b.dump().is_empty() && b.status(&migration).has(Step::Cleaned));
+    a.plan_until_settled(&mut migration);
+    assert!(a.dump().is_empty() && a.status(&migration).has(Step::Cleaned));
 }
 
 #[test]

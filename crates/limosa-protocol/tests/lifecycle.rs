@@ -40,6 +40,7 @@ impl Stage {
             }),
             chassis: BTreeMap::from(["a", "b", "x"].map(|name| (name.to_owned(), geneve()))),
             hv_cfg: 0,
+            nb_cfg: BTreeMap::new(),
             can_bind_twice: true,
             rival: None,
             numbers: BTreeSet::new(),
@@ -55,11 +56,11 @@ impl Stage {
             let before = self.migration.phase();
             self.migration.status.progress = decision.progress;
             match decision.change {
-                Some(Change::Set { requested_chassis, claimed }) => {
+                Some(Change::Set { requested_chassis, round, since }) => {
                     self.nb_cfg += 1;
                     self.set_option(Some(requested_chassis.clone()));
-                    let (nb_cfg, since) = (self.nb_cfg, self.now);
-                    let barrier = Barrier { requested_chassis, nb_cfg, since, claimed };
+                    let nb_cfg = self.nb_cfg;
+                    let barrier = Barrier { requested_chassis, nb_cfg, since, round };
                     self.migration.status.progress.barrier = Some(barrier);
                 }
                 Some(Change::Restore(value)) => self.set_option(value),
@@ -89,7 +90,11 @@ impl Stage {
 
     fn chassis_catch_up(&mut self) {
         self.ovn_claims();
-        self.world.hv_cfg = self.nb_cfg;
+        // It is asked for more than once.
+        while self.world.hv_cfg != self.nb_cfg {
+            self.world.hv_cfg = self.nb_cfg;
+            self.settle();
+        }
     }
 
     fn node(&mut self, chassis: &str) -> &mut NodeStatus {
@@ -331,6 +336,8 @@ fn a_chassis_that_does_not_follow_holds_nothing_up_for_good() {
     assert_eq!(stage.world.port.as_ref().unwrap().requested_chassis.as_deref(), Some("b"));
     stage.ovn_claims();
     stage.now += BARRIER_DEADLINE + SignedDuration::from_secs(1);
+    assert_eq!(stage.settle(), Phase::Switched, "what b has claimed by now has yet to be followed");
+    stage.now += BARRIER_DEADLINE;
     assert_eq!(stage.settle(), Phase::Released);
 }
 
@@ -349,8 +356,54 @@ fn hv_cfg_before_the_claim_releases_nothing() {
     stage.ovn_claims();
     assert_eq!(stage.settle(), Phase::Switched, "the others have not heard of the claim");
     assert_eq!(stage.why(ConditionType::Progressing).1, "CatchingUp");
-    stage.world.hv_cfg = stage.nb_cfg;
+    stage.chassis_catch_up();
     assert_eq!(stage.settle(), Phase::Released);
+}
+
+/// The target's ovn-controller may be dead, or a bystander's; only the first
+/// would claim a port of which it does not know that it is pinned.
+#[test]
+fn a_pin_has_to_be_known_on_both_sides_and_nowhere_else() {
+    let mut stage = Stage::new();
+    assert_eq!(stage.settle(), Phase::Pinning);
+    stage.now += BARRIER_DEADLINE;
+    stage.world.nb_cfg = BTreeMap::from([("a".to_owned(), 1), ("b".to_owned(), 0), ("x".to_owned(), 1)]);
+    assert_eq!(stage.settle(), Phase::Pinning);
+    assert!(stage.why(ConditionType::Progressing).2.contains("ovn-controller"), "says where to look");
+    stage.world.nb_cfg = BTreeMap::from([("a".to_owned(), 1), ("b".to_owned(), 1), ("x".to_owned(), 0)]);
+    assert_eq!(stage.settle(), Phase::Arming);
+}
+
+/// The source lets go without looking, and undoes the target's first claim.
+#[test]
+fn the_first_claim_at_the_release_is_not_trusted() {
+    let mut stage = Stage::new();
+    stage.reach_switched();
+    stage.steps("a", &[Step::Redirected]);
+    stage.settle();
+    stage.ovn_claims();
+    let mut rounds = 0;
+    while stage.settle() == Phase::Switched {
+        assert!(stage.world.hv_cfg < stage.nb_cfg, "nobody is waited for");
+        stage.world.hv_cfg = stage.nb_cfg;
+        rounds += 1;
+    }
+    assert_eq!((stage.migration.phase(), rounds), (Phase::Released, 3));
+}
+
+/// Its agent may be dead, and its ovn-controller would claim the port.
+#[test]
+fn the_pin_stays_while_the_target_has_not_said_that_it_has_no_interface() {
+    let mut stage = Stage::new();
+    stage.settle();
+    stage.chassis_catch_up();
+    assert_eq!(stage.settle(), Phase::Arming);
+    stage.migration.spec.want = Want::Abort;
+    assert_eq!(stage.settle(), Phase::RollingBack);
+    assert_eq!(stage.world.port.as_ref().unwrap().requested_chassis.as_deref(), Some("a"));
+    stage.steps("b", &[Step::Cleaned]);
+    assert_eq!(stage.settle(), Phase::RolledBack);
+    assert_eq!(stage.world.port.as_ref().unwrap().requested_chassis, None);
 }
 
 #[test]

@@ -26,7 +26,8 @@ use jiff::{SignedDuration, Timestamp};
 use crate::MacAddr;
 use crate::cookie::MAX_MIGRATION;
 use crate::object::{
-    ConditionType, InterfaceStatus, Migration, NodeStatus, Phase, Problem, Progress, Role, Step, Truth, Want,
+    self, ConditionType, InterfaceStatus, Migration, NodeStatus, Phase, Problem, Progress, Role, Step, Truth,
+    Want,
 };
 
 use accept::accept;
@@ -44,6 +45,14 @@ pub const REDIRECT_DEADLINE: SignedDuration = SignedDuration::from_secs(2);
 /// back within a second or two.
 pub const MISSING_GRACE: SignedDuration = SignedDuration::from_secs(3);
 
+/// Rounds of `hv_cfg` at the bind: B has claimed the port; everyone has followed.
+const BIND_ROUNDS: u8 = 2;
+/// Rounds of `hv_cfg` at the release. A lets go without looking whether B has
+/// claimed the port already, and overwrites that (`release_lport` of OVN's
+/// `controller/binding.c`): A has let go; B has claimed it, be it for the second
+/// time; everyone has followed.
+const RELEASE_ROUNDS: u8 = 3;
+
 /// What the databases say about one logical port.
 #[derive(Debug, Clone, Default)]
 pub struct World {
@@ -55,6 +64,8 @@ pub struct World {
     pub chassis: BTreeMap<String, BTreeSet<String>>,
     /// `NB_Global.hv_cfg`: the `nb_cfg` that every chassis has caught up with.
     pub hv_cfg: i64,
+    /// `Chassis_Private.nb_cfg`: the same for each chassis.
+    pub nb_cfg: BTreeMap<String, i64>,
     /// `Port_Binding.additional_chassis` exists (OVN 22.09 and later).
     pub can_bind_twice: bool,
     /// Another migration of this port that has not ended.
@@ -99,7 +110,7 @@ pub struct Decision {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// Set, with a new `nb_cfg`; both go into [`Progress::barrier`].
-    Set { requested_chassis: String, claimed: bool },
+    Set { requested_chassis: String, round: u8, since: Timestamp },
     /// As the operator had it; `None` takes the option away.
     Restore(Option<String>),
 }
@@ -179,11 +190,25 @@ impl Stepper<'_> {
     }
 
     fn pinning(&mut self) {
-        if self.pin(&self.migration.spec.from) == Barrier::Waiting {
-            let message = "waiting for every chassis to learn that the port is pinned (NB_Global:hv_cfg)";
-            self.wait("Pinning", message.to_owned());
-        } else {
-            self.enter(Phase::Arming);
+        // Without the pin the target would claim the port as soon as it has the
+        // interface: a chassis that is down holds this barrier up only if it is
+        // one of the two.
+        let Migration { spec, .. } = self.migration;
+        let both_know = |this: &Self| this.has_followed(&spec.from) && this.has_followed(&spec.to);
+        match self.pin(&spec.from) {
+            Barrier::Reached => self.enter(Phase::Arming),
+            Barrier::Missed if both_know(self) => self.enter(Phase::Arming),
+            Barrier::Missed => {
+                let message = format!(
+                    "{} or {} has not learned that the port is pinned (Chassis_Private:nb_cfg): is ovn-controller running there?",
+                    spec.from, spec.to
+                );
+                self.wait("Pinning", message);
+            }
+            Barrier::Waiting => {
+                let message = "waiting for every chassis to learn that the port is pinned (NB_Global:hv_cfg)";
+                self.wait("Pinning", message.to_owned());
+            }
         }
     }
 
@@ -223,7 +248,7 @@ impl Stepper<'_> {
         let Migration { spec, .. } = self.migration;
         let claimed =
             self.world.binding.as_ref().is_some_and(|binding| binding.additional.contains(&spec.to));
-        let barrier = self.ensure(format!("{},{}", spec.from, spec.to), claimed);
+        let barrier = self.ensure(format!("{},{}", spec.from, spec.to), claimed, BIND_ROUNDS);
         if barrier == Barrier::Waiting {
             self.wait_for_claim(claimed, "the port is on both");
         } else if self.node_has(Role::Target, Step::Bound) {
@@ -254,7 +279,7 @@ impl Stepper<'_> {
         let Migration { spec, .. } = self.migration;
         let claimed =
             self.world.binding.as_ref().is_some_and(|binding| binding.chassis.as_ref() == Some(&spec.to));
-        let barrier = self.ensure(spec.to.clone(), claimed);
+        let barrier = self.ensure(spec.to.clone(), claimed, RELEASE_ROUNDS);
         if barrier == Barrier::Waiting {
             self.wait_for_claim(claimed, "the port has left the source");
         } else {
@@ -451,34 +476,53 @@ impl Stepper<'_> {
         }
     }
 
+    /// Whether a chassis has followed the last change, whatever the others do.
+    fn has_followed(&self, chassis: &str) -> bool {
+        let nb_cfg = self.progress.barrier.as_ref().map(|barrier| barrier.nb_cfg);
+        nb_cfg.is_some_and(|nb_cfg| self.world.nb_cfg.get(chassis).is_some_and(|reached| *reached >= nb_cfg))
+    }
+
     /// Pins the port to a chassis that has it already.
     fn pin(&mut self, chassis: &str) -> Barrier {
-        self.ensure(chassis.to_owned(), true)
+        self.ensure(chassis.to_owned(), true, 1)
     }
 
     /// Makes the northbound option `value` and waits for every chassis to know.
     ///
     /// What a chassis does about the option is two steps: the chassis in
     /// question claims the port in the southbound database, and the others
-    /// follow that. `hv_cfg` speaks of the first alone, so it is asked for once
-    /// more when the port is `claimed`. Without the claim there is no deadline:
-    /// packets go where they went before.
-    fn ensure(&mut self, value: String, claimed: bool) -> Barrier {
+    /// follow that. `hv_cfg` speaks of the first alone, so it is asked for again
+    /// ([`BIND_ROUNDS`], [`RELEASE_ROUNDS`]). Without the claim there is no
+    /// deadline: packets go where they went before.
+    fn ensure(&mut self, value: String, claimed: bool, rounds: u8) -> Barrier {
         let Some(port) = &self.world.port else { return Barrier::Reached };
         let barrier = self.progress.barrier.as_ref().filter(|barrier| barrier.requested_chassis == value);
         let barrier = barrier.filter(|_| port.requested_chassis.as_deref() == Some(&value));
-        let Some(barrier) = barrier.filter(|barrier| barrier.claimed || !claimed) else {
-            self.change = Some(Change::Set { requested_chassis: value, claimed });
+        let Some(&object::Barrier { nb_cfg, since, round, .. }) = barrier else {
+            self.change = Some(Change::Set { requested_chassis: value, round: 1, since: self.now });
             return Barrier::Waiting;
         };
-        if !barrier.claimed {
+        if !claimed {
             return Barrier::Waiting;
         }
-        if self.world.hv_cfg >= barrier.nb_cfg {
-            return Barrier::Reached;
+        let outcome = if self.world.hv_cfg >= nb_cfg {
+            Barrier::Reached
+        } else if self.wait_until(since + BARRIER_DEADLINE) {
+            Barrier::Missed
+        } else {
+            Barrier::Waiting
+        };
+        if round >= rounds {
+            return outcome;
         }
-        let deadline = barrier.since + BARRIER_DEADLINE;
-        if self.wait_until(deadline) { Barrier::Missed } else { Barrier::Waiting }
+        // At the bind the claim says what the first round would: B knows.
+        if outcome != Barrier::Waiting || rounds == BIND_ROUNDS {
+            // The time for the first round began before the claim. After it a
+            // chassis that is down is waited for once, not in every round.
+            let since = if outcome == Barrier::Missed && round > 1 { since } else { self.now };
+            self.change = Some(Change::Set { requested_chassis: value, round: round + 1, since });
+        }
+        Barrier::Waiting
     }
 
     /// Makes the northbound option what it was; true once it is.
@@ -513,7 +557,17 @@ impl Stepper<'_> {
         if let Some((chassis, _)) = nodes.iter().find(uncleaned) {
             return Some(format!("waiting for the agent on {chassis} to take its flows away"));
         }
-        let interface = nodes.get(loser).filter(|_| alive(&loser.to_owned()))?.interface.as_ref()?;
+        if !alive(&loser.to_owned()) {
+            return None;
+        }
+        let Some(node) = nodes.get(loser) else {
+            // Before Arming no interface was asked for.
+            let may_be_plugged = self.progress.steps.contains_key(&Phase::Arming);
+            return may_be_plugged.then(|| {
+                format!("waiting for an agent on {loser} to say that the guest's interface is not there: if it is, {loser} would claim the port")
+            });
+        };
+        let interface = node.interface.as_ref()?;
         Some(format!(
             "{} still has the guest's interface {}; the port stays pinned to {keeper} until it is unplugged, or {loser} would claim it",
             loser, interface.name

@@ -47,6 +47,7 @@ impl Databases {
                     .condition(nothing()),
                 TableMonitor::new("Datapath_Binding").columns(["tunnel_key"]),
                 TableMonitor::new("Chassis").columns(["name", "encaps"]),
+                TableMonitor::new("Chassis_Private").columns(["name", "nb_cfg"]),
                 TableMonitor::new("Encap").columns(["type"]),
             ],
         );
@@ -176,6 +177,13 @@ impl Databases {
 
     pub(super) fn hv_cfg(&self) -> i64 {
         self.nb.replica().table("NB_Global").find_map(|(_, row)| row.int("hv_cfg")).unwrap_or_default()
+    }
+
+    /// Which `nb_cfg` each chassis has caught up with.
+    pub(super) fn nb_cfg(&self) -> BTreeMap<String, i64> {
+        let sb = self.sb.replica();
+        let rows = sb.table("Chassis_Private");
+        rows.filter_map(|(_, row)| Some((row.str("name")?.to_owned(), row.int("nb_cfg")?))).collect()
     }
 
     /// The schema has `Port_Binding.additional_chassis`: OVN 22.09 or later.

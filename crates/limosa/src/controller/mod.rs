@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use jiff::Timestamp;
@@ -58,8 +58,15 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     }
     tracing::info!(store = %options.store.display(), "controller started");
     let retain = options.retain;
-    let mut controller =
-        Controller { store: Box::new(store), databases, retain, written: BTreeMap::new(), metrics, ready };
+    let mut controller = Controller {
+        store: Box::new(store),
+        databases,
+        retain,
+        written: BTreeMap::new(),
+        not_before: BTreeMap::new(),
+        metrics,
+        ready,
+    };
     controller.follow(objects, shutdown).await
 }
 
@@ -69,6 +76,10 @@ struct Controller {
     retain: Duration,
     /// What was last written, which the store's watch may not show yet.
     written: BTreeMap<Key, Progress>,
+    /// What failed is not tried again before, whatever else changes: a change of
+    /// the database that could not be noted in the store wakes the controller by
+    /// itself, and would be made again at once.
+    not_before: BTreeMap<Key, Instant>,
     metrics: ControllerMetrics,
     ready: watch::Sender<Readiness>,
 }
@@ -125,7 +136,13 @@ impl Controller {
             return self.tell(&mut migrations, &trouble).await;
         }
         let mut wait: Option<Duration> = None;
+        self.not_before.retain(|_, at| *at > Instant::now());
         for i in 0..migrations.len() {
+            let key = Key::of(&migrations[i]);
+            if let Some(at) = self.not_before.get(&key) {
+                wait = [wait, Some(at.saturating_duration_since(Instant::now()))].into_iter().flatten().min();
+                continue;
+            }
             let next = match self.advance(&migrations, i).await {
                 Ok((progress, next)) => {
                     migrations[i].status.progress = progress;
@@ -133,6 +150,7 @@ impl Controller {
                 }
                 Err(error) => {
                     tracing::error!(migration = migrations[i].metadata.name, "{error:#}");
+                    self.not_before.insert(key, Instant::now() + RETRY);
                     Some(RETRY)
                 }
             };
@@ -195,10 +213,10 @@ impl Controller {
             let entered = progress.phase != migration.phase();
             self.write(&mut migration, progress).await?;
             match change {
-                Some(Change::Set { requested_chassis, claimed }) => {
+                Some(Change::Set { requested_chassis, round, since }) => {
                     let port = &migration.spec.port;
                     let nb_cfg = self.set_option(port, Some(&requested_chassis)).await?;
-                    let barrier = Barrier { requested_chassis, nb_cfg, since: now, claimed };
+                    let barrier = Barrier { requested_chassis, nb_cfg, since, round };
                     let mut progress = migration.status.progress.clone();
                     progress.barrier = Some(barrier);
                     self.write(&mut migration, progress).await?;
@@ -255,6 +273,7 @@ impl Controller {
             binding: self.databases.binding(&migration.spec.port),
             chassis: self.databases.chassis(),
             hv_cfg: self.databases.hv_cfg(),
+            nb_cfg: self.databases.nb_cfg(),
             can_bind_twice: self.databases.can_bind_twice(),
             rival: rival.map(|other| other.metadata.name.clone()),
             numbers: others().map(|other| other.status.progress.number).collect(),
