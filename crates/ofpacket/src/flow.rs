@@ -4,12 +4,21 @@ use std::fmt::{self, Write};
 use std::time::Duration;
 
 use crate::Match;
-use crate::action::{Action, write_list};
+use crate::action::{Action, write_list, write_metadata};
 use crate::instruction::Instruction;
 use crate::match_text;
 
 /// The priority that `ovs-ofctl` leaves out of its text.
 pub(crate) const DEFAULT_PRIORITY: u16 = 0x8000;
+
+/// The flags by name.
+pub(crate) const FLAGS: [(&str, u16); 5] = [
+    ("send_flow_rem", Flow::SEND_FLOW_REM),
+    ("check_overlap", Flow::CHECK_OVERLAP),
+    ("reset_counts", Flow::RESET_COUNTS),
+    ("no_packet_counts", Flow::NO_PKT_COUNTS),
+    ("no_byte_counts", Flow::NO_BYT_COUNTS),
+];
 
 /// A flow table entry, without its statistics (OpenFlow 1.5, section 5.2).
 ///
@@ -124,14 +133,18 @@ impl Flow {
     /// In the order in which a switch executes them, without those that do nothing.
     fn canonical_instructions(&self) -> Vec<Instruction> {
         let mut out: Vec<_> = self.instructions.iter().map(Instruction::canonical).collect();
-        out.retain(|instruction| !matches!(instruction, Instruction::ApplyActions(a) if a.is_empty()));
+        let idle = |instruction: &Instruction| match instruction {
+            Instruction::ApplyActions(actions) | Instruction::WriteActions(actions) => actions.is_empty(),
+            _ => false,
+        };
+        out.retain(|instruction| !idle(instruction));
         out.sort_by_key(rank);
         out
     }
 }
 
 /// The order of execution (OpenFlow 1.5, section 5.5).
-fn rank(instruction: &Instruction) -> u16 {
+pub(crate) fn rank(instruction: &Instruction) -> u16 {
     match instruction {
         Instruction::Meter(_) => 0,
         Instruction::ApplyActions(_) => 1,
@@ -157,9 +170,7 @@ impl fmt::Display for Flow {
                 write!(f, "{name}={seconds}, ")?;
             }
         }
-        const FLAGS: [&str; 5] =
-            ["send_flow_rem", "check_overlap", "reset_counts", "no_packet_counts", "no_byte_counts"];
-        for (_, name) in FLAGS.iter().enumerate().filter(|&(i, _)| self.flags & 1 << i != 0) {
+        for (name, _) in FLAGS.iter().filter(|(_, flag)| self.flags & flag != 0) {
             write!(f, "{name} ")?;
         }
         if self.importance != 0 {
@@ -199,12 +210,7 @@ fn write_instructions(f: &mut fmt::Formatter<'_>, instructions: &[Instruction]) 
                 write_list(f, actions)?;
                 f.write_str(")")?;
             }
-            Instruction::WriteMetadata { metadata, mask: u64::MAX } => {
-                write!(f, "write_metadata:{metadata:#x}")?;
-            }
-            Instruction::WriteMetadata { metadata, mask } => {
-                write!(f, "write_metadata:{metadata:#x}/{mask:#x}")?;
-            }
+            Instruction::WriteMetadata { metadata, mask } => write_metadata(f, *metadata, *mask)?,
             Instruction::GotoTable(table) => write!(f, "goto_table:{table}")?,
             Instruction::Other { kind, .. } => write!(f, "instruction:{kind}")?,
         }

@@ -16,6 +16,9 @@
 //! );
 //! assert_eq!(flow.to_string(), " table=65, priority=100,reg15=0x2,metadata=0x1 actions=output:5");
 //!
+//! // Text is read as well, in all of `ovs-ofctl`'s syntax.
+//! assert_eq!(flow.to_string().parse::<Flow>()?.key(), flow.key());
+//!
 //! let message = Message { xid: 1, body: Body::FlowMod(FlowMod::add(flow)) };
 //! let bytes = message.encode()?;
 //! assert_eq!(Message::decode(&bytes)?, message);
@@ -23,7 +26,8 @@
 //! ```
 //!
 //! The parts: `wire` (reading within bounds), `oxm` (match fields; one table knows them all), [`Match`],
-//! [`Action`], [`Instruction`], [`Flow`], and one file per family of messages under `message`.
+//! [`Action`], [`Instruction`], [`Flow`], [`text`] (reading all of these from text), and one file per family
+//! of messages under `message`.
 
 mod action;
 mod error;
@@ -34,13 +38,18 @@ mod match_text;
 mod message;
 mod oxm;
 mod port;
+pub mod text;
 mod wire;
 
-pub use action::{Action, Controller2, Ct, CtZone, Learn, LearnDst, LearnSpec, LearnSrc, Nat};
+pub use action::{
+    Action, Bundle, Controller2, Ct, CtZone, Encap, EncapProperty, Learn, LearnDst, LearnSpec, LearnSrc,
+    Multipath, Nat, Sample, SampleId,
+};
 pub use error::{DecodeError, DecodeErrorKind, EncodeError};
 pub use flow::{Flow, FlowKey, FlowStats};
 pub use instruction::Instruction;
 pub use match_::Match;
 pub use message::*;
-pub use oxm::{FieldInfo, IntoValue, Kind, Maskable, Oxm, OxmField, Value};
+pub use oxm::{Access, FieldInfo, IntoValue, Kind, Maskable, Oxm, OxmField, Prerequisite, Value};
 pub use port::PortNo;
+pub use text::ParseError;

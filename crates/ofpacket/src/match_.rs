@@ -165,7 +165,9 @@ impl Canonical {
             }
             return;
         }
-        if field == OxmField::PACKET_TYPE && (value, mask) == (0, 0xffff_ffff) {
+        if OxmField::MASKED_BY_VALUE.contains(&field) {
+            self.put(field, value & mask, value & mask);
+        } else if field == OxmField::PACKET_TYPE && (value, mask) == (0, 0xffff_ffff) {
             // Ethernet, as assumed.
         } else if field == OxmField::NXM_IN_PORT && mask == 0xffff {
             let port = PortNo::from_u16(value as u16);
@@ -173,9 +175,10 @@ impl Canonical {
         } else if field == OxmField::IP_TOS {
             self.put(OxmField::IP_DSCP, value >> 2, mask >> 2);
         } else if field == OxmField::VLAN_TCI && matches!(mask >> 13, 0 | 7) {
-            // OpenFlow 1.5 has no field for a part of the priority.
+            // OpenFlow 1.5 has no field for a part of the priority, and a packet without a tag has none.
+            let untagged = mask & 0x1000 != 0 && value & mask == 0;
             self.put(OxmField::VLAN_VID, value & 0x1fff, mask & 0x1fff);
-            self.put(OxmField::VLAN_PCP, value >> 13, mask >> 13);
+            self.put(OxmField::VLAN_PCP, value >> 13, if untagged { 0 } else { mask >> 13 });
         } else {
             self.put(field, value, mask);
         }
@@ -202,20 +205,31 @@ impl Canonical {
     }
 }
 
+impl OxmField {
+    /// Open vSwitch, at least up to 3.7, takes the value of these for the mask as well, and 0 for any value
+    /// (`match_set_tun_erspan_ver_masked()` and the functions after it in its `lib/match.c`).
+    pub(crate) const MASKED_BY_VALUE: [Self; 5] = [
+        Self::TUN_ERSPAN_VER,
+        Self::TUN_ERSPAN_DIR,
+        Self::TUN_ERSPAN_HWID,
+        Self::TUN_GTPU_FLAGS,
+        Self::TUN_GTPU_MSGTYPE,
+    ];
+}
+
 /// A field with this value and mask.
 fn known(field: OxmField, (value, mask): (u128, u128)) -> Oxm {
-    if mask == significant(field) { Oxm::new(field, value) } else { Oxm::masked(field, value, mask) }
+    let whole = mask == significant(field) && !OxmField::MASKED_BY_VALUE.contains(&field);
+    if whole { Oxm::new(field, value) } else { Oxm::masked(field, value, mask) }
 }
 
 /// The bits that a switch compares, which are not always those that an action can address.
-fn significant(field: OxmField) -> u128 {
+pub(crate) fn significant(field: OxmField) -> u128 {
     let bits = if field == OxmField::VLAN_VID {
         // The bit above the VID says that there is a tag.
         13
     } else if field == OxmField::CT_STATE {
         8
-    } else if field == OxmField::TUN_FLAGS {
-        16
     } else {
         field.bits()
     };
@@ -225,15 +239,20 @@ fn significant(field: OxmField) -> u128 {
 /// A tunnel option as a switch writes it: without the leading bytes that do not count or, in an exact match,
 /// are zero. A mask of zeros asks whether the packet has the option at all: nothing of it is left.
 pub(crate) fn trim_option(oxm: &Oxm) -> Oxm {
-    let trim = |bytes: &[u8]| bytes.iter().position(|&b| b != 0).unwrap_or(bytes.len());
     let Some(mask) = oxm.mask.as_deref().filter(|mask| !is_full(oxm.field, mask)) else {
-        // A switch gives zero back without any byte.
-        let value = Bytes::copy_from_slice(&oxm.value[trim(&oxm.value)..]);
+        // A zero may be written without any byte.
+        let digits = &oxm.value[trim_front(&oxm.value)..];
+        let value = Bytes::copy_from_slice(if digits.is_empty() { &[0] } else { digits });
         return Oxm { field: oxm.field, value, mask: None };
     };
-    let first = trim(mask);
+    let first = trim_front(mask);
     let value = oxm.value.iter().zip(mask).skip(first).map(|(v, m)| v & m).collect();
     Oxm { field: oxm.field, value, mask: Some(Bytes::copy_from_slice(&mask[first..])) }
+}
+
+/// How many leading bytes are zero.
+pub(crate) fn trim_front(bytes: &[u8]) -> usize {
+    bytes.iter().position(|&b| b != 0).unwrap_or(bytes.len())
 }
 
 #[cfg(test)]

@@ -37,8 +37,12 @@ enum Style {
     Decimal,
     /// Decimal; with a mask both in hexadecimal of eight digits.
     Decimal32,
-    /// Decimal of the bits that count.
+    /// Decimal, without a mask: there is none, or it is the value.
     Plain,
+    /// The same in hexadecimal.
+    PlainHex,
+    /// Decimal; with a mask both in hexadecimal of two digits.
+    Decimal8,
     /// As in `set_field`.
     Value,
     /// Hexadecimal of five digits.
@@ -89,7 +93,11 @@ impl Text {
             (Style::Value, _) => write_value(out, oxm),
             (Style::Hex, None) => write!(out, "{}", CHex(value)),
             (Style::Hex, Some(mask)) => write!(out, "{}/{}", CHex(value), CHex(mask)),
-            (Style::Decimal | Style::Decimal32, None) | (Style::Plain, _) => write!(out, "{value}"),
+            (Style::Decimal | Style::Decimal32 | Style::Decimal8, None) | (Style::Plain, _) => {
+                write!(out, "{value}")
+            }
+            (Style::PlainHex, _) => write!(out, "{}", CHex(value)),
+            (Style::Decimal8, Some(mask)) => write!(out, "{value:#04x}/{mask:#04x}"),
             (Style::Decimal, Some(mask)) => write!(out, "{value:#x}/{mask:#x}"),
             (Style::Decimal32, Some(mask)) => write!(out, "{value:#010x}/{mask:#010x}"),
             (Style::Label, None) => write!(out, "{value:#07x}"),
@@ -99,7 +107,7 @@ impl Text {
 
     /// The order is that of `match_format()` in Open vSwitch's `lib/match.c`.
     fn write_all(&mut self) -> fmt::Result {
-        use Style::{Decimal, Hex, Plain, Value};
+        use Style::{Decimal, Decimal8, Hex, Plain, Value};
 
         self.put(OxmField::PKT_MARK, "pkt_mark", Hex)?;
         self.put(OxmField::RECIRC_ID, "recirc_id", Hex)?;
@@ -146,8 +154,11 @@ impl Text {
                 Some(info) => info.name.to_owned(),
                 None => oxm.field.to_string(),
             };
-            let style =
-                if oxm.field.info().is_some_and(|i| i.kind == Kind::Decimal) { Decimal } else { Value };
+            let style = match oxm.field.info() {
+                Some(info) if info.kind == Kind::Decimal && info.bytes == 1 => Decimal8,
+                Some(info) if info.kind == Kind::Decimal => Decimal,
+                _ => Value,
+            };
             self.put_oxm(&oxm, &name, style)?;
         }
         Ok(())
@@ -200,7 +211,7 @@ impl Text {
     }
 
     fn tunnel(&mut self) -> fmt::Result {
-        use Style::{Decimal, Hex, Plain, Value};
+        use Style::{Decimal, Hex, Plain, PlainHex, Value};
 
         self.put(OxmField::TUNNEL_ID, "tun_id", Hex)?;
         self.put(OxmField::TUN_IPV4_SRC, "tun_src", Value)?;
@@ -212,8 +223,8 @@ impl Text {
         self.put(OxmField::TUN_ERSPAN_VER, "tun_erspan_ver", Plain)?;
         self.put(OxmField::TUN_ERSPAN_IDX, "tun_erspan_idx", Hex)?;
         self.put(OxmField::TUN_ERSPAN_DIR, "tun_erspan_dir", Plain)?;
-        self.put(OxmField::TUN_ERSPAN_HWID, "tun_erspan_hwid", Hex)?;
-        self.put(OxmField::TUN_GTPU_FLAGS, "gtpu_flags", Hex)?;
+        self.put(OxmField::TUN_ERSPAN_HWID, "tun_erspan_hwid", PlainHex)?;
+        self.put(OxmField::TUN_GTPU_FLAGS, "gtpu_flags", PlainHex)?;
         self.put(OxmField::TUN_GTPU_MSGTYPE, "gtpu_msgtype", Plain)?;
         if let Some(oxm) = self.take(OxmField::TUN_FLAGS) {
             self.word("tun_flags=");

@@ -9,6 +9,9 @@
 
 use bytes::Bytes;
 
+use super::encap::Encap;
+use super::sample::{self, Sample};
+use super::select::{self, Bundle, Multipath};
 use super::{Action, Controller2, Ct, Learn, Nat, decode_nested, encode_list};
 use crate::PortNo;
 use crate::oxm::OxmField;
@@ -30,6 +33,7 @@ const EXIT: u16 = 17;
 const FIN_TIMEOUT: u16 = 19;
 const CONTROLLER: u16 = 20;
 const DEC_TTL_CNT_IDS: u16 = 21;
+const WRITE_METADATA: u16 = 22;
 const STACK_PUSH: u16 = 27;
 const STACK_POP: u16 = 28;
 const OUTPUT_REG2: u16 = 32;
@@ -42,6 +46,9 @@ const CLONE: u16 = 42;
 const CT_CLEAR: u16 = 43;
 const RESUBMIT_TABLE_CT: u16 = 44;
 const LEARN2: u16 = 45;
+const ENCAP: u16 = 46;
+const DECAP: u16 = 47;
+const DEC_NSH_TTL: u16 = 48;
 const CHECK_PKT_LARGER: u16 = 49;
 const DELETE_FIELD: u16 = 50;
 
@@ -105,6 +112,23 @@ pub(super) fn decode(r: &mut Reader<'_>, depth: usize) -> Result<Option<Action>>
                 Action::StackPop { field, ofs, n_bits }
             }
         }
+        WRITE_METADATA => {
+            r.skip(6)?;
+            Action::WriteMetadata { metadata: r.u64()?, mask: r.u64()? }
+        }
+        select::MULTIPATH => Action::Multipath(Multipath::decode(r)?),
+        select::BUNDLE | select::BUNDLE_LOAD => {
+            Action::Bundle(Bundle::decode(r, subtype == select::BUNDLE_LOAD)?)
+        }
+        sample::SAMPLE | sample::SAMPLE2 | sample::SAMPLE3 | sample::SAMPLE4 => {
+            Action::Sample(Sample::decode(r, subtype)?)
+        }
+        ENCAP => Action::Encap(Encap::decode(r)?),
+        DECAP => {
+            r.skip(2)?;
+            Action::Decap(r.u32()?)
+        }
+        DEC_NSH_TTL => Action::DecNshTtl,
         CONJUNCTION => Action::Conjunction { clause: r.u8()?, n_clauses: r.u8()?, id: r.u32()? },
         CT => Action::Ct(Ct::decode(r, depth)?),
         NAT => Action::Nat(Nat::decode(r)?),
@@ -214,6 +238,25 @@ fn encode_arguments(action: &Action, w: &mut Writer<'_>) -> u16 {
             w.u16(*n_bits);
             if matches!(action, Action::StackPush { .. }) { STACK_PUSH } else { STACK_POP }
         }
+        Action::WriteMetadata { metadata, mask } => {
+            w.zeros(6);
+            w.u64(*metadata);
+            w.u64(*mask);
+            WRITE_METADATA
+        }
+        Action::Multipath(multipath) => multipath.encode(w),
+        Action::Bundle(bundle) => bundle.encode(w),
+        Action::Sample(sample) => sample.encode(w),
+        Action::Encap(encap) => {
+            encap.encode(w);
+            ENCAP
+        }
+        Action::Decap(packet_type) => {
+            w.zeros(2);
+            w.u32(*packet_type);
+            DECAP
+        }
+        Action::DecNshTtl => DEC_NSH_TTL,
         Action::Conjunction { clause, n_clauses, id } => {
             w.u8(*clause);
             w.u8(*n_clauses);

@@ -2,8 +2,11 @@
 
 mod controller;
 mod ct;
+mod encap;
 mod extension;
 mod learn;
+mod sample;
+mod select;
 mod standard;
 mod text;
 
@@ -11,7 +14,10 @@ use bytes::{Bytes, BytesMut};
 
 pub use controller::Controller2;
 pub use ct::{Ct, CtZone, Nat};
+pub use encap::{Encap, EncapProperty};
 pub use learn::{Learn, LearnDst, LearnSpec, LearnSrc};
+pub use sample::{Sample, SampleId};
+pub use select::{Bundle, Multipath};
 
 use crate::PortNo;
 use crate::error::DecodeErrorKind;
@@ -66,6 +72,23 @@ pub enum Action {
     PopMpls(u16),
     /// Decrement the TTL of the outer MPLS label.
     DecMplsTtl,
+    /// Push a PBB tag with this Ethernet type. Open vSwitch does not have this.
+    PushPbb(u16),
+    /// Remove the outer PBB tag. Open vSwitch does not have this.
+    PopPbb,
+    /// Set the TTL of the outer MPLS label.
+    SetMplsTtl(u8),
+    /// Copy the TTL outwards, from the next-to-outermost header. Open vSwitch does not have this.
+    CopyTtlOut,
+    /// Copy the TTL inwards, to the next-to-outermost header. Open vSwitch does not have this.
+    CopyTtlIn,
+    /// Decrement the TTL of the network service header.
+    DecNshTtl,
+    /// Put a header in front of the packet.
+    Encap(Encap),
+    /// Take the outer header away; the packet becomes one of this type, [`Encap::USE_NEXT_PROTO`] for the one
+    /// that the header names.
+    Decap(u32),
     /// Set the TTL of the IP header.
     SetNwTtl(u8),
     /// Decrement the TTL of the IP header.
@@ -102,6 +125,20 @@ pub enum Action {
         port: PortNo,
         /// Bytes.
         max_len: u32,
+    },
+    /// Output to one of several ports, or write its number to a field.
+    Bundle(Bundle),
+    /// Write the number of one of several links to a field.
+    Multipath(Multipath),
+    /// Send a part of the packets to collectors.
+    Sample(Sample),
+    /// Set the bits of the metadata that `mask` selects; among instructions,
+    /// [`Instruction::WriteMetadata`](crate::Instruction::WriteMetadata).
+    WriteMetadata {
+        /// The new bits.
+        metadata: u64,
+        /// Which of them count.
+        mask: u64,
     },
     /// Add a flow, or refresh it.
     Learn(Learn),
@@ -179,7 +216,7 @@ pub enum Action {
 
 /// Actions in actions in actions: Open vSwitch's own limit for translation is 64 levels of resubmission,
 /// and nobody nests actions that deep. What is deeper stays [`Action::Other`].
-const MAX_DEPTH: usize = 16;
+pub(crate) const MAX_DEPTH: usize = 16;
 
 impl Action {
     /// Send the packet to this port.
@@ -246,6 +283,17 @@ impl Action {
                 Self::StackPush { field: field.preferred(), ofs, n_bits }
             }
             Self::StackPop { field, ofs, n_bits } => Self::StackPop { field: field.preferred(), ofs, n_bits },
+            Self::CheckPktLarger { pkt_len, dst, ofs } => {
+                Self::CheckPktLarger { pkt_len, dst: dst.preferred(), ofs }
+            }
+            Self::DeleteField(field) => Self::DeleteField(field.preferred()),
+            Self::Bundle(bundle) => Self::Bundle(bundle.canonical()),
+            Self::Multipath(multipath) => Self::Multipath(multipath.canonical()),
+            Self::Sample(sample) => Self::Sample(sample.canonical()),
+            Self::WriteMetadata { metadata, mask } => Self::WriteMetadata { metadata: metadata & mask, mask },
+            // Open vSwitch has one form of these.
+            Self::SetTunnel(key) => Self::set_field(OxmField::TUNNEL_ID, key),
+            Self::SetTunnel64(key) => Self::set_field(OxmField::TUNNEL_ID, key),
             other => other,
         }
     }
@@ -262,7 +310,12 @@ fn canonical_oxm(oxm: &Oxm) -> Oxm {
     if field.tun_metadata_index().is_some() {
         return trim_option(oxm);
     }
-    let Some(mask) = oxm.mask.as_deref().filter(|mask| mask.iter().any(|&b| b != 0xff)) else {
+    // Of the tunnel's flags there is but one.
+    let whole = |mask: &[u8]| {
+        mask.iter().all(|&b| b == 0xff)
+            || field == OxmField::TUN_FLAGS && mask.last().is_some_and(|b| b & 1 != 0)
+    };
+    let Some(mask) = oxm.mask.as_deref().filter(|mask| !whole(mask)) else {
         return Oxm { field, value: oxm.value.clone(), mask: None };
     };
     let value = oxm.value.iter().zip(mask).map(|(v, m)| v & m).collect();
@@ -324,4 +377,5 @@ pub(crate) fn encode_list(actions: &[Action], w: &mut Writer<'_>) {
     actions.iter().for_each(|action| action.encode(w));
 }
 
-pub(crate) use text::write_list;
+pub(crate) use select::{BUNDLE_ALGORITHMS, HASH_FIELDS, MULTIPATH_ALGORITHMS};
+pub(crate) use text::{write_list, write_metadata};

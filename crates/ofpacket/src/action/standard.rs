@@ -13,6 +13,9 @@ use crate::oxm::{Oxm, OxmField};
 use crate::wire::{Reader, Result, Writer};
 
 const OUTPUT: u16 = 0;
+const COPY_TTL_OUT: u16 = 11;
+const COPY_TTL_IN: u16 = 12;
+const SET_MPLS_TTL: u16 = 15;
 const DEC_MPLS_TTL: u16 = 16;
 const PUSH_VLAN: u16 = 17;
 const POP_VLAN: u16 = 18;
@@ -23,6 +26,8 @@ const GROUP: u16 = 22;
 const SET_NW_TTL: u16 = 23;
 const DEC_NW_TTL: u16 = 24;
 const SET_FIELD: u16 = 25;
+const PUSH_PBB: u16 = 26;
+const POP_PBB: u16 = 27;
 const COPY_FIELD: u16 = 28;
 const METER: u16 = 29;
 
@@ -30,6 +35,9 @@ const METER: u16 = 29;
 pub(super) fn decode(kind: u16, r: &mut Reader<'_>) -> Result<Option<Action>> {
     Ok(Some(match kind {
         OUTPUT => Action::Output { port: PortNo(r.u32()?), max_len: r.u16()? },
+        COPY_TTL_OUT => Action::CopyTtlOut,
+        COPY_TTL_IN => Action::CopyTtlIn,
+        SET_MPLS_TTL => Action::SetMplsTtl(r.u8()?),
         DEC_MPLS_TTL => Action::DecMplsTtl,
         PUSH_VLAN => Action::PushVlan(r.u16()?),
         POP_VLAN => Action::PopVlan,
@@ -40,6 +48,8 @@ pub(super) fn decode(kind: u16, r: &mut Reader<'_>) -> Result<Option<Action>> {
         SET_NW_TTL => Action::SetNwTtl(r.u8()?),
         DEC_NW_TTL => Action::DecNwTtl,
         SET_FIELD => Action::SetField(Oxm::decode(r)?),
+        PUSH_PBB => Action::PushPbb(r.u16()?),
+        POP_PBB => Action::PopPbb,
         COPY_FIELD => {
             let (n_bits, src_offset, dst_offset) = (r.u16()?, r.u16()?, r.u16()?);
             r.skip(2)?;
@@ -67,6 +77,9 @@ pub(super) fn encode(action: &Action, w: &mut Writer<'_>) -> bool {
             w.u32(port.0);
             w.u16(*max_len);
         }),
+        Action::CopyTtlOut => put(COPY_TTL_OUT, &|w| w.zeros(4)),
+        Action::CopyTtlIn => put(COPY_TTL_IN, &|w| w.zeros(4)),
+        Action::SetMplsTtl(ttl) => put(SET_MPLS_TTL, &|w| w.u8(*ttl)),
         Action::DecMplsTtl => put(DEC_MPLS_TTL, &|w| w.zeros(4)),
         Action::PushVlan(ethertype) => put(PUSH_VLAN, &|w| w.u16(*ethertype)),
         Action::PopVlan => put(POP_VLAN, &|w| w.zeros(4)),
@@ -77,6 +90,8 @@ pub(super) fn encode(action: &Action, w: &mut Writer<'_>) -> bool {
         Action::SetNwTtl(ttl) => put(SET_NW_TTL, &|w| w.u8(*ttl)),
         Action::DecNwTtl => put(DEC_NW_TTL, &|w| w.zeros(4)),
         Action::SetField(oxm) => put(SET_FIELD, &|w| oxm.encode(w)),
+        Action::PushPbb(ethertype) => put(PUSH_PBB, &|w| w.u16(*ethertype)),
+        Action::PopPbb => put(POP_PBB, &|w| w.zeros(4)),
         Action::CopyField { n_bits, src_offset, dst_offset, src, dst } => put(COPY_FIELD, &|w| {
             w.u16(*n_bits);
             w.u16(*src_offset);

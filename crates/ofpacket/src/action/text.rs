@@ -4,7 +4,11 @@ use std::fmt::{self, Display, Formatter};
 
 use bytes::Bytes;
 
-use super::{Action, Controller2, Ct, CtZone, Learn, LearnDst, LearnSpec, LearnSrc, Nat};
+use super::select::{BUNDLE_ALGORITHMS, HASH_FIELDS, MULTIPATH_ALGORITHMS};
+use super::{
+    Action, Bundle, Controller2, Ct, CtZone, Encap, EncapProperty, Learn, LearnDst, LearnSpec, LearnSrc,
+    Multipath, Nat, Sample, SampleId,
+};
 use crate::PortNo;
 use crate::match_text::CHex;
 use crate::oxm::{Oxm, OxmField, write_hex, write_value};
@@ -37,7 +41,18 @@ impl Display for Action {
             Self::PopVlan => f.write_str("pop_vlan"),
             Self::PushMpls(ethertype) => write!(f, "push_mpls:{ethertype:#06x}"),
             Self::PopMpls(ethertype) => write!(f, "pop_mpls:{ethertype:#06x}"),
+            Self::PushPbb(ethertype) => write!(f, "push_pbb:{ethertype:#06x}"),
+            Self::PopPbb => f.write_str("pop_pbb"),
+            Self::SetMplsTtl(ttl) => write!(f, "set_mpls_ttl({ttl})"),
             Self::DecMplsTtl => f.write_str("dec_mpls_ttl"),
+            Self::CopyTtlOut => f.write_str("copy_ttl_out"),
+            Self::CopyTtlIn => f.write_str("copy_ttl_in"),
+            Self::DecNshTtl => f.write_str("dec_nsh_ttl"),
+            Self::Encap(encap) => write!(f, "{encap}"),
+            Self::Decap(Encap::USE_NEXT_PROTO) => f.write_str("decap()"),
+            Self::Decap(kind) => {
+                write!(f, "decap(packet_type(ns={},type={}))", kind >> 16, CHex((kind & 0xffff).into()))
+            }
             Self::SetNwTtl(ttl) => write!(f, "mod_nw_ttl:{ttl}"),
             Self::DecNwTtl => f.write_str("dec_ttl"),
             Self::DecTtlCntIds(ids) => {
@@ -57,6 +72,10 @@ impl Display for Action {
             Self::SetTunnel64(key) => write!(f, "set_tunnel64:{}", CHex((*key).into())),
             Self::OutputReg { src, ofs, n_bits, .. } => write!(f, "output:{}", Bits(*src, *ofs, *n_bits)),
             Self::OutputTrunc { port, max_len } => write!(f, "output(port={port},max_len={max_len})"),
+            Self::Bundle(bundle) => write!(f, "{bundle}"),
+            Self::Multipath(multipath) => write!(f, "{multipath}"),
+            Self::Sample(sample) => write!(f, "{sample}"),
+            Self::WriteMetadata { metadata, mask } => write_metadata(f, *metadata, *mask),
             Self::Learn(learn) => write!(f, "{learn}"),
             Self::Clone(actions) => {
                 f.write_str("clone(")?;
@@ -117,6 +136,91 @@ impl Display for Controller2 {
         }
         parts.extend(self.meter_id.map(|id| format!("meter_id={id}")));
         write!(f, "controller({})", parts.join(","))
+    }
+}
+
+/// `write_metadata:0x5/0xff`, as an action and as an instruction.
+pub(crate) fn write_metadata(f: &mut Formatter<'_>, metadata: u64, mask: u64) -> fmt::Result {
+    write!(f, "write_metadata:{}", CHex(metadata.into()))?;
+    if mask == u64::MAX { Ok(()) } else { write!(f, "/{}", CHex(mask.into())) }
+}
+
+/// The name at an index; what `ovs-ofctl` writes if there is none.
+fn name_at(names: &[&'static str], i: u16) -> &'static str {
+    names.get(usize::from(i)).unwrap_or(&"<unknown>")
+}
+
+impl Display for Bundle {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let (fields, algorithm) =
+            (name_at(&HASH_FIELDS, self.fields), name_at(&BUNDLE_ALGORITHMS, self.algorithm));
+        let name = if self.dst.is_some() { "bundle_load" } else { "bundle" };
+        write!(f, "{name}({fields},{},{algorithm},ofport,", self.basis)?;
+        if let Some((field, ofs, n_bits)) = self.dst {
+            write!(f, "{},", Bits(field, ofs, n_bits))?;
+        }
+        let members: Vec<_> = self.members.iter().map(PortNo::to_string).collect();
+        write!(f, "members:{})", members.join(","))
+    }
+}
+
+impl Display for Multipath {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let fields = name_at(&HASH_FIELDS, self.fields);
+        let algorithm = name_at(&MULTIPATH_ALGORITHMS, self.algorithm);
+        let (field, ofs, n_bits) = self.dst;
+        let (links, dst) = (u32::from(self.max_link) + 1, Bits(field, ofs, n_bits));
+        write!(f, "multipath({fields},{},{algorithm},{links},{},{dst})", self.basis, self.arg)
+    }
+}
+
+impl Display for Sample {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "sample(probability={},collector_set_id={}", self.probability, self.collector_set_id)?;
+        write!(f, ",obs_domain_id={},obs_point_id={}", self.obs_domain_id, self.obs_point_id)?;
+        if self.sampling_port != PortNo::ANY {
+            write!(f, ",sampling_port={}", self.sampling_port)?;
+        }
+        f.write_str(match self.direction {
+            Self::INGRESS => ",ingress)",
+            Self::EGRESS => ",egress)",
+            _ => ")",
+        })
+    }
+}
+
+impl Display for SampleId {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Immediate(id) => write!(f, "{id}"),
+            Self::Field { field, ofs, n_bits } => write!(f, "{}", Bits(field, ofs, n_bits)),
+        }
+    }
+}
+
+impl Display for Encap {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let name = Self::NAMES.iter().find(|(_, kind)| *kind == self.packet_type);
+        write!(f, "encap({}", name.map_or("UNKNOWN", |(name, _)| name))?;
+        if !self.properties.is_empty() {
+            let properties: Vec<_> = self.properties.iter().map(EncapProperty::to_string).collect();
+            write!(f, "({})", properties.join(","))?;
+        }
+        f.write_str(")")
+    }
+}
+
+impl Display for EncapProperty {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NshMdType(md_type) => write!(f, "md_type={md_type}"),
+            Self::NshTlv { class, kind, value } => {
+                write!(f, "tlv({class:#06x},{kind},")?;
+                write_hex(f, value)?;
+                f.write_str(")")
+            }
+            Self::Other { class, kind, body } => write!(f, "property({class},{kind},{})", Dotted(body)),
+        }
     }
 }
 

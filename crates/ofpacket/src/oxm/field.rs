@@ -1,11 +1,12 @@
 //! The identity of a match field.
 
 use std::cmp::Ordering;
+use std::collections::HashMap;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::OnceLock;
 
-use super::table::{self, FieldInfo, Kind, Maskable};
+use super::table::{self, Access, FieldInfo, Kind, Maskable, Prerequisite};
 use crate::wire::{Reader, Result, Writer};
 
 /// The classes of match fields that Open vSwitch uses, with the experimenter where the class is
@@ -147,7 +148,50 @@ impl OxmField {
 
     /// What is known about the field, if it is one of Open vSwitch's.
     pub fn info(self) -> Option<&'static FieldInfo> {
-        let slot = match self.class {
+        self.entry().map(|entry| &entry.info)
+    }
+
+    /// What is known about the field of that name: the one in `set_field` (`eth_src`), the one in `move`
+    /// (`NXM_OF_ETH_SRC`), or any other that `ovs-fields(7)` has for it (`dl_src`, `OXM_OF_ETH_SRC`).
+    pub fn by_name(name: &str) -> Option<&'static FieldInfo> {
+        static NAMES: OnceLock<HashMap<&'static str, &'static FieldInfo>> = OnceLock::new();
+        let names = NAMES.get_or_init(|| {
+            let names = |info: &'static FieldInfo| {
+                [info.name, info.header_name].into_iter().chain(info.aliases.iter().copied())
+            };
+            Self::known().flat_map(|info| names(info).map(move |name| (name, info))).collect()
+        });
+        names.get(name).copied()
+    }
+
+    /// Every field that is known, each once: not under its older numbers.
+    pub fn known() -> impl Iterator<Item = &'static FieldInfo> {
+        let preferred = |entry: &&'static Entry| entry.preferred == entry.info.field;
+        all().iter().flatten().filter(preferred).map(|entry| &entry.info)
+    }
+
+    /// The same field under the number that OpenFlow 1.5 prefers.
+    pub(crate) fn preferred(self) -> Self {
+        self.entry().map_or(self, |entry| Self { len: self.len, ..entry.preferred })
+    }
+
+    /// The same field under the number that Open vSwitch's own actions have for it.
+    pub(crate) fn legacy(self) -> Self {
+        self.entry().map_or(self, |entry| entry.legacy)
+    }
+
+    /// Where in a match a switch writes the field.
+    pub(crate) fn rank(self) -> usize {
+        self.entry().map_or(usize::MAX, |entry| entry.rank)
+    }
+
+    fn entry(self) -> Option<&'static Entry> {
+        all().get(self.slot()?)?.as_ref()
+    }
+
+    /// Where in the index of the table the field is.
+    fn slot(self) -> Option<usize> {
+        let class = match self.class {
             Class::NXM_0 => 0,
             Class::NXM_1 => 1,
             Class::BASIC => 2,
@@ -158,29 +202,7 @@ impl OxmField {
             Class::ERICSSON => 7,
             _ => return None,
         };
-        all().get(slot * 128 + usize::from(self.number))?.as_ref()
-    }
-
-    /// The same field under the number that OpenFlow 1.5 prefers.
-    pub(crate) fn preferred(self) -> Self {
-        static PREFERRED: OnceLock<Vec<Option<OxmField>>> = OnceLock::new();
-        // Only the first two classes and three experimenter fields have older numbers.
-        match self.class {
-            Class::NXM_0 | Class::NXM_1 => {
-                let all = PREFERRED.get_or_init(|| {
-                    (0..256u16)
-                        .map(|i| {
-                            let class = if i < 128 { Class::NXM_0 } else { Class::NXM_1 };
-                            table::twin(Self::new(class, (i & 0x7f) as u8, 0))
-                        })
-                        .collect()
-                });
-                let slot = usize::from(self.class.class) * 128 + usize::from(self.number);
-                all.get(slot).copied().flatten().unwrap_or(self)
-            }
-            Class::NX | Class::ONF => table::twin(self).unwrap_or(self),
-            _ => self,
-        }
+        Some(class * 128 + usize::from(self.number))
     }
 
     /// The first register and the number of registers that a wide register is made of.
@@ -254,58 +276,81 @@ impl OxmField {
     }
 }
 
-/// The table, with the numbered fields added, indexed by class and number.
-fn all() -> &'static [Option<FieldInfo>] {
-    static ALL: OnceLock<Vec<Option<FieldInfo>>> = OnceLock::new();
+/// A line of the table, and what follows from the others.
+struct Entry {
+    info: FieldInfo,
+    preferred: OxmField,
+    legacy: OxmField,
+    rank: usize,
+}
+
+/// The table, with the numbered fields added in their places, indexed by class and number.
+fn all() -> &'static [Option<Entry>] {
+    static ALL: OnceLock<Vec<Option<Entry>>> = OnceLock::new();
     ALL.get_or_init(|| {
-        let mut all = vec![None; 8 * 128];
-        let classes = [
-            Class::NXM_0,
-            Class::NXM_1,
-            Class::BASIC,
-            Class::PACKET_REGS,
-            Class::NX,
-            Class::NSH,
-            Class::ONF,
-            Class::ERICSSON,
-        ];
-        for info in table::FIELDS.iter().copied().chain(numbered()) {
-            if let Some(slot) = classes.iter().position(|&c| c == info.field.class) {
-                all[slot * 128 + usize::from(info.field.number)] = Some(info);
+        let mut all: Vec<_> = std::iter::repeat_with(|| None).take(8 * 128).collect();
+        let mut put = |field: OxmField, entry: Entry| {
+            if let Some(slot) = field.slot() {
+                all[slot] = Some(entry);
             }
+        };
+        let infos = table::FIELDS.iter().flat_map(|&info| {
+            let options = (info.field == OxmField::TUN_GBP_FLAGS).then(options);
+            let registers = (info.field == OxmField::NSH_C4).then(registers);
+            let next = options.into_iter().flatten().chain(registers.into_iter().flatten());
+            std::iter::once(info).chain(next)
+        });
+        for (rank, info) in infos.enumerate() {
+            let field = info.field;
+            let older = table::TWINS.iter().filter(|(_, of)| *of == field).map(|&(old, _)| old);
+            let legacy = older.clone().find(|_| field.class == Class::BASIC).unwrap_or(field);
+            put(field, Entry { info, preferred: field, legacy, rank });
+            older.for_each(|old| {
+                let info = FieldInfo { field: old, ..info };
+                put(old, Entry { info, preferred: field, legacy, rank });
+            });
         }
         all
     })
 }
 
-/// Registers and tunnel options. Their names live as long as the program, and there are 120 of them.
-fn numbered() -> impl Iterator<Item = FieldInfo> {
-    fn info(field: OxmField, bits: u16, name: String, header: String) -> FieldInfo {
-        FieldInfo {
-            field,
-            bytes: field.len,
-            bits,
-            kind: Kind::Hex,
-            maskable: Maskable::Bitwise,
-            name: name.leak(),
-            header_name: header.leak(),
-        }
+/// A field with a number in its name. The names live as long as the program, and there are 120 of them.
+fn numbered(field: OxmField, bits: u16, name: String, header: String) -> FieldInfo {
+    FieldInfo {
+        field,
+        bytes: field.len,
+        bits,
+        kind: Kind::Hex,
+        maskable: Maskable::Bitwise,
+        needs: Prerequisite::Nothing,
+        access: Access::Writable,
+        name: name.leak(),
+        header_name: header.leak(),
+        aliases: &[],
     }
+}
+
+/// Tunnel options.
+fn options() -> impl Iterator<Item = FieldInfo> {
+    (0..64).map(|i| {
+        let (name, header) = (format!("tun_metadata{i}"), format!("NXM_NX_TUN_METADATA{i}"));
+        numbered(OxmField::tun_metadata(i), u16::from(TUN_METADATA_LEN) * 8, name, header)
+    })
+}
+
+/// Registers of all widths.
+fn registers() -> impl Iterator<Item = FieldInfo> {
     let regs = (0..32).map(|i| {
         let header = if i < 16 { "NXM_NX" } else { "NXOXM_ET" };
-        info(OxmField::reg(i), 32, format!("reg{i}"), format!("{header}_REG{i}"))
+        numbered(OxmField::reg(i), 32, format!("reg{i}"), format!("{header}_REG{i}"))
     });
     let xregs =
-        (0..16).map(|i| info(OxmField::xreg(i), 64, format!("xreg{i}"), format!("OXM_OF_PKT_REG{i}")));
+        (0..16).map(|i| numbered(OxmField::xreg(i), 64, format!("xreg{i}"), format!("OXM_OF_PKT_REG{i}")));
     let xxregs = (0..8).map(|i| {
         let header = if i < 4 { "NXM_NX" } else { "NXOXM_ET" };
-        info(OxmField::xxreg(i), 128, format!("xxreg{i}"), format!("{header}_XXREG{i}"))
+        numbered(OxmField::xxreg(i), 128, format!("xxreg{i}"), format!("{header}_XXREG{i}"))
     });
-    let options = (0..64).map(|i| {
-        let (name, header) = (format!("tun_metadata{i}"), format!("NXM_NX_TUN_METADATA{i}"));
-        info(OxmField::tun_metadata(i), u16::from(TUN_METADATA_LEN) * 8, name, header)
-    });
-    regs.chain(xregs).chain(xxregs).chain(options)
+    regs.chain(xregs).chain(xxregs)
 }
 
 impl PartialEq for OxmField {

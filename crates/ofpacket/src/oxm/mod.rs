@@ -11,13 +11,15 @@ use std::fmt;
 use bytes::Bytes;
 
 pub use field::OxmField;
-pub use table::{FieldInfo, Kind, Maskable};
+pub use table::{Access, FieldInfo, Kind, Maskable, Prerequisite};
 pub use value::{IntoValue, Value};
 
 use crate::error::DecodeErrorKind;
 use crate::wire::{Reader, Result, Writer};
 
-pub(crate) use text::{write_flags_masked, write_frag, write_hex, write_packet_type, write_value};
+pub(crate) use text::{
+    flag_names, write_flags_masked, write_frag, write_hex, write_packet_type, write_value,
+};
 
 /// One field with a value and, if only some bits count, a mask: an OXM TLV (OpenFlow 1.5, section
 /// 7.2.3.2).

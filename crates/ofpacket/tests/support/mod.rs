@@ -82,6 +82,13 @@ impl Ovs {
         self.output("ovs-ofctl", all)
     }
 
+    /// Adds flows, all with one call of `ovs-ofctl`.
+    pub(crate) fn add_flows(&self, flows: &[&str]) {
+        let file = self.path("flows.txt");
+        std::fs::write(&file, flows.join("\n")).expect("a file in its directory");
+        self.ofctl(&[], "add-flows", &[&file.display().to_string()]);
+    }
+
     /// Runs `ovs-appctl -t ovs-vswitchd`.
     pub(crate) fn appctl(&self, args: &[&str]) -> String {
         let target = self.path("ovs-vswitchd.ctl");
@@ -117,6 +124,35 @@ impl Drop for Ovs {
         self.kill("ovs-vswitchd");
         self.kill("ovsdb-server");
     }
+}
+
+/// The flow mods that `ovs-ofctl add-flows` would send, which it shows as a dump in hexadecimal:
+/// ```text
+/// OFPT_FLOW_MOD (OF1.5) (xid=0x1): ADD actions=drop
+/// 00000000  06 0e 00 38 00 00 00 01-00 00 00 00 00 00 00 00 |...8............|
+/// ```
+pub(crate) fn parse_flows(flows: &[&str]) -> Vec<Vec<u8>> {
+    let dir = tempfile::tempdir_in("/tmp").expect("a directory in /tmp");
+    let file = dir.path().join("flows.txt");
+    std::fs::write(&file, flows.join("\n")).expect("a file in it");
+    let mut command = Command::new("ovs-ofctl");
+    command.args(["-O", "OpenFlow15", "-mmmmmm", "parse-flows"]).arg(&file).env("OVS_RUNDIR", dir.path());
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("cannot run ovs-ofctl: {error}: install openvswitch-switch"));
+    let mut messages: Vec<Vec<u8>> = Vec::new();
+    for line in text(&output).lines() {
+        if line.starts_with("OFPT_FLOW_MOD") {
+            assert!(!line.contains("decode error"), "{line}");
+            messages.push(Vec::new());
+        } else if let Some(message) = messages.last_mut()
+            && line.get(8..10) == Some("  ")
+        {
+            let digits = line[10..58].split([' ', '-']).filter(|byte| !byte.is_empty());
+            message.extend(digits.map(|byte| u8::from_str_radix(byte, 16).expect("hexadecimal")));
+        }
+    }
+    messages
 }
 
 fn text(output: &Output) -> String {
