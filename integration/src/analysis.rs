@@ -74,6 +74,33 @@ pub struct PeerAnalysis {
     pub duplicates: u64,
     /// The longest time between two answers, milliseconds.
     pub longest_silence_ms: f64,
+    /// Each packet of `lost_before_pause` and `lost_after_activation`.
+    #[serde(skip)]
+    pub losses: Vec<Loss>,
+}
+
+/// A packet that was lost while the guest ran, and where its trace ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Loss {
+    /// Its number.
+    pub number: u64,
+    /// When it was sent.
+    pub sent_ns: i64,
+    /// Where it was seen last.
+    pub last: Trace,
+    /// When that was.
+    pub last_ns: i64,
+}
+
+/// How far a packet was seen to come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trace {
+    /// Its sender.
+    Sent,
+    /// The guest's tap, on its way in.
+    Reached,
+    /// The guest's tap, as an answer.
+    Answered,
 }
 
 /// The numbers of one migration.
@@ -96,8 +123,46 @@ impl Analysis {
     }
 }
 
-fn numbers(seen: &Seen, peer: Ipv4Addr) -> HashSet<u64> {
-    seen.get(&peer).into_iter().flatten().map(|(number, _)| *number).collect()
+/// When each of a peer's packets was seen last on a tap.
+fn times(seen: &Seen, peer: Ipv4Addr) -> HashMap<u64, i64> {
+    seen.get(&peer).into_iter().flatten().copied().collect()
+}
+
+/// One peer's packets on both taps.
+struct Taps {
+    source_requests: HashMap<u64, i64>,
+    source_answers: HashMap<u64, i64>,
+    target_requests: HashMap<u64, i64>,
+    target_answers: HashMap<u64, i64>,
+}
+
+impl Taps {
+    fn of(seen: &Observed<'_>, peer: Ipv4Addr) -> Self {
+        Self {
+            source_requests: times(&seen.source.requests, peer),
+            source_answers: times(&seen.source.answers, peer),
+            target_requests: times(&seen.target.requests, peer),
+            target_answers: times(&seen.target.answers, peer),
+        }
+    }
+
+    /// It came to the source's tap and was still there when the guest stopped.
+    fn waited(&self, number: u64) -> bool {
+        self.source_requests.contains_key(&number) && !self.source_answers.contains_key(&number)
+    }
+
+    fn loss(&self, number: u64, sent_ns: i64, pause_ns: i64) -> Loss {
+        // Until the pause the waiting copy is nobody: what is flooded to it counts for nothing.
+        let (requests, answers) = if sent_ns < pause_ns && self.source_requests.contains_key(&number) {
+            (&self.source_requests, &self.source_answers)
+        } else {
+            (&self.target_requests, &self.target_answers)
+        };
+        let seen = |map: &HashMap<u64, i64>, trace| map.get(&number).map(|at| (trace, *at));
+        let last = seen(answers, Trace::Answered).or_else(|| seen(requests, Trace::Reached));
+        let (last, last_ns) = last.unwrap_or((Trace::Sent, sent_ns));
+        Loss { number, sent_ns, last, last_ns }
+    }
 }
 
 /// The first packet of a peer that came to the guest on the target and was
@@ -128,23 +193,14 @@ pub fn analyse(seen: &Observed<'_>) -> Analysis {
         .iter()
         .zip(&firsts)
         .map(|((name, ip, probe), own)| {
-            let reached = numbers(&seen.source.requests, *ip);
-            let answered = numbers(&seen.source.answers, *ip);
             let active_from = own.as_ref().map_or(latest, |own| own.sent_ns.min(latest));
-            (name.clone(), peer(probe, seen.pause_ns, active_from, &reached, &answered))
+            (name.clone(), peer(probe, seen.pause_ns, active_from, &Taps::of(seen, *ip)))
         })
         .collect();
     Analysis { rarp_ns, first, peers }
 }
 
-/// `reached` and `answered` are the numbers seen on the source's tap.
-fn peer(
-    probe: &ProbeResult,
-    pause_ns: i64,
-    active_from: i64,
-    reached: &HashSet<u64>,
-    answered: &HashSet<u64>,
-) -> PeerAnalysis {
+fn peer(probe: &ProbeResult, pause_ns: i64, active_from: i64, taps: &Taps) -> PeerAnalysis {
     let mut count = PeerAnalysis {
         sent: probe.sent.len() as u64,
         lost_before_pause: 0,
@@ -152,6 +208,7 @@ fn peer(
         lost_after_activation: 0,
         duplicates: 0,
         longest_silence_ms: 0.0,
+        losses: Vec::new(),
     };
     let mut arrived = HashSet::new();
     let mut last = None;
@@ -169,14 +226,15 @@ fn peer(
         if arrived.contains(&number) {
             continue;
         }
-        let waited = reached.contains(&number) && !answered.contains(&number);
         if sent >= active_from {
             count.lost_after_activation += 1;
-        } else if sent >= pause_ns || waited {
+        } else if sent >= pause_ns || taps.waited(number) {
             count.lost_in_pause += 1;
+            continue;
         } else {
             count.lost_before_pause += 1;
         }
+        count.losses.push(taps.loss(number, sent, pause_ns));
     }
     count
 }
@@ -222,7 +280,8 @@ mod tests {
             (peer.sent, peer.lost_before_pause, peer.lost_in_pause, peer.lost_after_activation),
             (10, 0, 3, 1)
         );
-        assert_eq!(peer.duplicates, 0);
+        let lost = Loss { number: 8, sent_ns: 8 * MS, last: Trace::Answered, last_ns: 8 * MS + 600_000 };
+        assert_eq!((peer.duplicates, peer.losses.as_slice()), (0, [lost].as_slice()));
         assert!((peer.longest_silence_ms - 4.0).abs() < 1e-9, "{}", peer.longest_silence_ms);
         let first = analysis.first.as_ref().unwrap();
         assert_eq!((first.number, first.sent_ns), (7, 7 * MS));

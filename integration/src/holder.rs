@@ -47,6 +47,16 @@ const SCRIPT: &str = "
 /// What makes a program run as soon as it has something to do.
 const REALTIME: [&str; 3] = ["chrt", "--rr", "1"];
 
+/// Lets this very process, but nothing that it starts, run as soon as it has
+/// something to do: what it sees is then seen when it happens. That it is
+/// refused does no harm.
+pub(crate) fn run_first() {
+    let own = std::process::id().to_string();
+    let mut command = Command::new(REALTIME[0]);
+    command.args(["--all-tasks", "--reset-on-fork", REALTIME[1], "--pid", REALTIME[2], &own]);
+    let _ = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+}
+
 /// Who runs first on a busy machine.
 ///
 /// A real datapath is in the kernel or has processors of its own. Here it is

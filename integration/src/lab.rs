@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -122,6 +122,13 @@ impl Lab {
     /// The directory of this lab's sockets and logs.
     pub fn dir(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// Where a file inside the lab is found from outside: the lab may have
+    /// mounted something of its own there.
+    pub fn outside(&self, inside: &Path) -> PathBuf {
+        let root = PathBuf::from(format!("/proc/{}/root", self.holder.pid()));
+        root.join(inside.strip_prefix("/").unwrap_or(inside))
     }
 
     /// The remote of the northbound database.

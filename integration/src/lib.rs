@@ -47,6 +47,9 @@
 //!   run in a namespace until `finish`, and [`analysis::analyse`], which
 //!   accounts for every packet. All times are nanoseconds of `CLOCK_MONOTONIC`
 //!   ([`clock`]).
+//! * [`Foreign`]: somebody else's flows, groups and meters, which have to stay
+//!   what they are.
+//! * [`chaos`]: one migration after the other, with one process killed in each.
 //! * [`demo`]: guest, probes and Limosa together; [`demo::Limosa`] runs its
 //!   agents, its controller and its command line in a lab.
 //!
@@ -61,10 +64,12 @@
 //! `LIMOSA_LAB_KEEP=1` keeps the directory of each lab, with all its logs.
 
 pub mod analysis;
+pub mod chaos;
 mod chassis;
 pub mod clock;
 mod daemon;
 pub mod demo;
+mod foreign;
 mod guest;
 mod holder;
 mod image;
@@ -81,6 +86,7 @@ pub mod worker;
 
 pub use chassis::Chassis;
 pub use daemon::{Daemon, DaemonHandle};
+pub use foreign::Foreign;
 pub use guest::{Guest, MigrationTimes, migrate};
 pub use holder::ROOT;
 pub use image::Image;

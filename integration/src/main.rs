@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
-use limosa_lab::{Lab, LabOptions, demo, probe, raw, sniff, tcp, worker};
+use limosa_lab::{Lab, LabOptions, chaos, demo, probe, raw, sniff, tcp, worker};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[path = "../guest/echo.rs"]
@@ -38,6 +38,31 @@ enum Command {
         /// Hand the port over by OVN's own means instead, to compare with
         #[arg(long)]
         ovn: bool,
+    },
+    /// Kill everything at every step of a migration and see whether it converges
+    ///
+    /// Starts a real OVN cluster of three chassis, boots a guest, and moves it
+    /// once for each process that can die and each boundary between two steps.
+    /// Then measures: activation without agent or ovn-controller, wiped flows,
+    /// a rolling update. Fails unless every migration came to its end, nothing
+    /// was left behind and no packet was lost that the data plane did not lose
+    /// itself.
+    Chaos {
+        /// The directory for report.json and report.txt, and for the logs of what failed
+        #[arg(long, default_value = "target/chaos")]
+        out: PathBuf,
+        /// Only this fault
+        #[arg(long)]
+        killed: Option<chaos::Fault>,
+        /// Only this boundary
+        #[arg(long)]
+        at: Option<chaos::Boundary>,
+        /// Each process once and each boundary once, and no measurements
+        #[arg(long, conflicts_with_all = ["killed", "at"])]
+        quick: bool,
+        /// Probes a second from each of the three peers
+        #[arg(long, default_value_t = 500)]
+        rate: u32,
     },
     /// Send UDP probes to an echo until SIGTERM, and note what is answered
     Probe {
@@ -103,16 +128,11 @@ async fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Demo { out, rate, ovn } => {
             let options = demo::Options { out, rate, ovn };
-            // Ctrl-C drops the demo, and with it the lab.
-            let report = tokio::select! {
-                report = demo::run(&options) => report?,
-                interrupted = tokio::signal::ctrl_c() => {
-                    interrupted.context("catch SIGINT")?;
-                    bail!("interrupted");
-                }
-            };
-            // The report has said why.
-            return Ok(if report.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+            return judged(async { Ok(demo::run(&options).await?.ok) }).await;
+        }
+        Command::Chaos { out, killed, at, quick, rate } => {
+            let options = chaos::Options { out, killed, at, quick, rate };
+            return judged(async { Ok(chaos::run(&options).await?.ok) }).await;
         }
         Command::Probe { dst, rate, out } => measure(move |stop| probe::run(dst, rate, &out, stop)).await?,
         Command::HoldTcp { dst, out } => measure(move |stop| tcp::run(dst, &out, stop)).await?,
@@ -122,6 +142,19 @@ async fn run(command: Command) -> Result<ExitCode> {
         Command::Echo => echo::main(),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Runs what ends with a report, which has said why if it is not ok. Ctrl-C
+/// drops it, and with it the lab.
+async fn judged(run: impl Future<Output = Result<bool>>) -> Result<ExitCode> {
+    let ok = tokio::select! {
+        ok = run => ok?,
+        interrupted = tokio::signal::ctrl_c() => {
+            interrupted.context("catch SIGINT")?;
+            bail!("interrupted");
+        }
+    };
+    Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Runs a measurement until SIGTERM.

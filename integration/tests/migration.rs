@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use limosa_lab::demo::{self, Limosa, flows_of_ours};
 use limosa_lab::probe::{ProbeResult, Prober};
-use limosa_lab::{CENTRAL, Daemon, Endpoint, Guest, Lab, LabOptions, LogicalPort};
+use limosa_lab::{CENTRAL, Daemon, Endpoint, Foreign, Guest, Lab, LabOptions, LogicalPort};
 use rustix::process::Signal;
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -17,6 +17,8 @@ struct Stage {
     lab: Lab,
     limosa: Limosa,
     controllers: Vec<Option<u32>>,
+    /// Somebody else's flows, groups and meters.
+    foreign: Foreign,
 }
 
 impl Stage {
@@ -26,7 +28,8 @@ impl Stage {
         lab.port("ls0", LogicalPort::new("vm1", GUEST_MAC, GUEST)).await.unwrap();
         let limosa = Limosa::start(&lab).await.unwrap();
         let controllers = controllers(&lab);
-        Self { lab, limosa, controllers }
+        let foreign = Foreign::put(&lab).await.unwrap();
+        Self { lab, limosa, controllers, foreign }
     }
 
     /// Plugs the two ends of a migration that a namespace stands in for.
@@ -71,8 +74,10 @@ impl Stage {
         self.limosa.object(&self.lab, verb, args).await.expect_err("it was not refused").to_string()
     }
 
-    /// No ovn-controller has died: they do when a packet-in of ours reaches them.
-    fn assert_controllers_live(&self) {
+    /// No ovn-controller has died: they do when a packet-in of ours reaches
+    /// them. And whatever is somebody else's is what it was.
+    async fn assert_others_are_well(&mut self) {
+        assert_eq!(self.foreign.check(&self.lab).await.unwrap(), [""; 0]);
         assert_eq!(controllers(&self.lab), self.controllers, "an ovn-controller has died");
         for chassis in self.lab.all_chassis() {
             assert_eq!(chassis.daemon(Daemon::OvnController).crash_lines(), [""; 0], "{}", chassis.name());
@@ -127,7 +132,7 @@ async fn a_guest_changes_chassis_and_nobody_notices() {
 
 #[tokio::test]
 async fn a_target_that_is_killed_before_the_guest_resumes_is_rolled_back() {
-    let stage = Stage::new(2).await;
+    let mut stage = Stage::new(2).await;
     let Stage { lab, limosa, .. } = &stage;
     let options = lab.port_options("vm1").await.unwrap();
     let mut source = Guest::start(lab, "ch1", "vm1").await.unwrap();
@@ -166,12 +171,12 @@ async fn a_target_that_is_killed_before_the_guest_resumes_is_rolled_back() {
             .all(|flow| source.contains(&flow[5..].to_owned()))
     );
     stage.assert_nothing_of_ours().await;
-    stage.assert_controllers_live();
+    stage.assert_others_are_well().await;
 }
 
 #[tokio::test]
 async fn what_makes_no_sense_is_refused_and_changes_nothing() {
-    let stage = Stage::new(2).await;
+    let mut stage = Stage::new(2).await;
     let Stage { lab, .. } = &stage;
     lab.endpoint("ch1", "vm1").await.unwrap();
     let options = lab.port_options("vm1").await.unwrap();
@@ -193,12 +198,12 @@ async fn what_makes_no_sense_is_refused_and_changes_nothing() {
     assert!(log.contains("no logical switch port nothing"), "{log}");
     assert_eq!(lab.port_options("vm1").await.unwrap(), options);
     stage.assert_flows_are(&before).await;
-    stage.assert_controllers_live();
+    stage.assert_others_are_well().await;
 }
 
 #[tokio::test]
 async fn a_target_without_its_interface_is_said_and_can_be_aborted() {
-    let stage = Stage::new(2).await;
+    let mut stage = Stage::new(2).await;
     let Stage { lab, limosa, .. } = &stage;
     lab.endpoint("ch1", "vm1").await.unwrap();
     let options = lab.port_options("vm1").await.unwrap();
@@ -218,7 +223,7 @@ async fn a_target_without_its_interface_is_said_and_can_be_aborted() {
     lab.exec_in(CENTRAL, &abort).await.unwrap();
     assert_eq!(limosa.wait(lab, "m", "rolledback").await.unwrap().phase(), "RolledBack");
     assert_eq!(lab.port_options("vm1").await.unwrap(), options);
-    stage.assert_controllers_live();
+    stage.assert_others_are_well().await;
 }
 
 /// The switch opens the gate by itself; the agent finds out when it is back.
@@ -244,7 +249,7 @@ async fn the_gate_opens_while_the_agent_is_dead() {
     stage.limosa.start_agent(&stage.lab, "ch2").await.unwrap();
     stage.limosa.wait(&stage.lab, "m", "released").await.unwrap();
     assert_eq!(stage.lab.bound_to("vm1").await.unwrap().as_deref(), Some("ch2"));
-    stage.assert_controllers_live();
+    stage.assert_others_are_well().await;
 }
 
 /// ovn-controller deletes every flow of the bridge when it connects.
@@ -268,7 +273,7 @@ async fn wiped_flows_are_put_back() {
     stage.controllers = controllers(&stage.lab);
     stage.lab.send_rarp(&target.ns, GUEST_MAC).await.unwrap();
     stage.limosa.wait(&stage.lab, "m", "released").await.unwrap();
-    stage.assert_controllers_live();
+    stage.assert_others_are_well().await;
 }
 
 #[tokio::test]
@@ -293,7 +298,7 @@ async fn the_controller_can_be_killed_at_any_step() {
     stage.assert_nothing_of_ours().await;
     assert_eq!(stage.lab.port_options("vm1").await.unwrap(), options);
     assert_eq!(stage.lab.bound_to("vm1").await.unwrap().as_deref(), Some("ch2"));
-    stage.assert_controllers_live();
+    stage.assert_others_are_well().await;
 }
 
 #[tokio::test]
@@ -314,20 +319,24 @@ async fn tables_that_are_not_there_are_named() {
     stage.lab.daemon("ch2", Daemon::OvnController).start().await.unwrap();
     stage.limosa.wait(&stage.lab, "m", "armed").await.unwrap();
     stage.controllers = controllers(&stage.lab);
-    stage.assert_controllers_live();
+    stage.assert_others_are_well().await;
 }
 
 #[tokio::test]
 async fn a_controller_without_a_database_says_so_on_the_object() {
-    let stage = Stage::new(2).await;
+    let mut stage = Stage::new(2).await;
     stage.lab.endpoint("ch1", "vm1").await.unwrap();
     stage.lab.daemon(CENTRAL, Daemon::SbDb).stop().await.unwrap();
-    let wait = ["vm1", "--from", "ch1", "--to", "ch2", "--name", "m", "--wait=arming", "--timeout", "3"];
-    let said = stage.refusal("migrate", &wait).await;
-    assert!(said.contains("southbound database (--sb, OVN_SB_DB) does not answer"), "{said}");
+    stage.limosa.ask(&stage.lab, "m", "vm1", "ch1", "ch2").await.unwrap();
+    eventually(async || {
+        let said = stage.refusal("wait", &["m", "--for", "arming", "--timeout", "0"]).await;
+        let missing = "southbound database (--sb, OVN_SB_DB) does not answer";
+        if said.contains(missing) { Ok(()) } else { Err(said) }
+    })
+    .await;
     stage.lab.daemon(CENTRAL, Daemon::SbDb).start().await.unwrap();
     stage.limosa.wait(&stage.lab, "m", "arming").await.unwrap();
-    stage.assert_controllers_live();
+    stage.assert_others_are_well().await;
 }
 
 #[tokio::test]
@@ -342,5 +351,5 @@ async fn an_agent_without_a_switch_says_so_on_the_object() {
     stage.lab.endpoint_unbound("ch2", "vm1").await.unwrap();
     stage.limosa.wait(&stage.lab, "m", "armed").await.unwrap();
     stage.controllers = controllers(&stage.lab);
-    stage.assert_controllers_live();
+    stage.assert_others_are_well().await;
 }

@@ -1,9 +1,9 @@
 //! OpenFlow 1.5 as Open vSwitch speaks it: a codec, without I/O.
 //!
 //! [`Message::decode`] and [`Message::encode`] translate whole messages, [`frame_len`] cuts a stream into
-//! them. What Open vSwitch understands but this crate does not yet is kept as opaque bytes, in variants
-//! called `Other` or `Unknown`, and encodes to the same bytes again. Nothing that comes from outside makes
-//! it panic.
+//! them, [`Reassembly`] puts the parts of long answers together, and `Display` prints messages as `ovs-ofctl`
+//! does. What is not known here is kept as opaque bytes, in variants called `Other` or `Unknown`, and encodes
+//! to the same bytes again. Nothing that comes from outside makes it panic.
 //!
 //! ```
 //! use ofpacket::{Action, Body, Flow, FlowMod, Match, Message, OxmField};

@@ -264,12 +264,9 @@ impl<'a> Writer<'a> {
         self.u16(v);
     }
 
-    /// A property that holds one byte. Open vSwitch counts its padding as contents.
+    /// A property that holds one byte.
     pub(crate) fn property_u8(&mut self, kind: u16, what: &'static str, v: u8) {
-        self.property(kind, what, |w| {
-            w.u8(v);
-            w.zeros(3);
-        });
+        self.property(kind, what, |w| w.u8(v));
     }
 
     /// A property that holds 16 bits. Open vSwitch counts its padding as contents.

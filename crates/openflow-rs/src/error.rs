@@ -39,6 +39,20 @@ pub enum Error {
         /// What was asked.
         what: &'static str,
     },
+    /// The answer has more bytes than [`Config::max_reply`](crate::Config::max_reply).
+    #[error("the answer to {what} has more than {limit} bytes: ask for less, or allow more")]
+    ReplyTooLong {
+        /// What was asked.
+        what: &'static str,
+        /// What was allowed.
+        limit: usize,
+    },
+    /// The answer is of another kind than the question.
+    #[error("the switch answered {what} with something else")]
+    Unexpected {
+        /// What was asked.
+        what: &'static str,
+    },
     /// The connection is closed, or closed before the answer came.
     #[error("the connection is closed: {0}")]
     Closed(CloseReason),
@@ -55,6 +69,8 @@ impl Error {
             Self::Version { .. } => "version",
             Self::Refused { .. } => "refused",
             Self::Timeout { .. } => "timeout",
+            Self::ReplyTooLong { .. } => "reply_too_long",
+            Self::Unexpected { .. } => "unexpected",
             Self::Closed(reason) => reason.label(),
             Self::TooLarge(error) => error.label(),
         }
@@ -77,6 +93,9 @@ pub enum CloseReason {
     /// The switch did not answer a probe.
     #[error("the switch did not answer a probe")]
     Unresponsive,
+    /// The switch asks for echo upon echo and reads none.
+    #[error("the switch asks for echoes and does not read them")]
+    Deaf,
     /// The events were not read.
     #[error("too many events wait to be read")]
     EventOverflow,
@@ -96,6 +115,7 @@ impl CloseReason {
             Self::Io(_) => "io",
             Self::Protocol(_) => "protocol",
             Self::Unresponsive => "unresponsive",
+            Self::Deaf => "deaf",
             Self::EventOverflow => "event_overflow",
             Self::Handshake => "handshake",
             Self::Unused => "unused",
@@ -107,13 +127,15 @@ impl CloseReason {
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum BundleError {
-    /// The switch refused these flow mods, by their index, and changed nothing.
-    #[error("the switch refused {} of the flow mods and changed nothing; the first: {}", .0.len(), first(.0))]
+    /// The switch refused these messages, by their index, and changed nothing. Of more than 1024 only so many
+    /// are here.
+    #[error("the switch refused {} of the bundle's messages and changed nothing; the first: {}", .0.len(), first(.0))]
     Rejected(Vec<(usize, OfError)>),
     /// The switch refused the bundle itself, and changed nothing.
     #[error("the switch refused the bundle and changed nothing: {0}")]
     Refused(OfError),
-    /// Whether it was carried out is not known: read back what is there.
+    /// Whether it was carried out is not known: [`Client::settle`](crate::Client::settle) reads back what is
+    /// there.
     #[error("whether the flows were changed is not known ({reason}): read them back")]
     Unknown {
         /// What happened after the commit was sent.
@@ -125,8 +147,8 @@ pub enum BundleError {
     /// The switch did not answer before the commit was sent: nothing was changed.
     #[error("nothing was changed, the switch did not answer in time")]
     Timeout,
-    /// This flow mod does not fit a message; nothing was sent.
-    #[error("nothing was changed, flow mod {index} is too large: {error}")]
+    /// This message is longer than a message can be.
+    #[error("nothing was changed, message {index} of the bundle is too large: {error}")]
     TooLarge {
         /// Which one.
         index: usize,

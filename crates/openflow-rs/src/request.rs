@@ -1,8 +1,6 @@
 //! What can be asked, and what is answered.
 
-use ofpacket::{
-    FlowDescRequest, FlowMod, FlowMonitorRequest, FlowStats, PacketOut, PortDesc, SwitchDesc, TlvTable,
-};
+use ofpacket::{Body, Experimenter, FlowMod, FlowMonitorRequest, ReplyBody, RequestBody};
 
 use crate::{BundleError, CloseReason, Error};
 
@@ -10,22 +8,35 @@ use crate::{BundleError, CloseReason, Error};
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Request {
-    /// Its flows.
-    DumpFlows(FlowDescRequest),
-    /// Its tunnel options.
-    TlvTable,
-    /// Its ports.
-    PortDesc,
-    /// Who made it.
-    Desc,
-    /// To finish what was asked before.
-    Barrier,
+    /// A message that is answered by one message: features, configuration, role, tunnel options.
+    Ask(Body),
+    /// A question whose answer may come in parts.
+    Multipart(RequestBody),
     /// To tell of flows.
     MonitorFlows(Vec<FlowMonitorRequest>),
-    /// To change flows, all or none.
-    Bundle(Vec<FlowMod>),
-    /// To send packets.
-    PacketOut(Vec<PacketOut>),
+    /// Messages that are not answered unless they are refused; a barrier after them is.
+    Send(Vec<Body>),
+    /// To carry out messages as one, all or none.
+    Bundle(Messages),
+}
+
+/// The messages of a bundle, in order.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Messages {
+    /// Flow mods.
+    Flows(Vec<FlowMod>),
+    /// What [`Client::bundle_of`](crate::Client::bundle_of) takes.
+    Any(Vec<Body>),
+}
+
+impl Messages {
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Flows(mods) => mods.len(),
+            Self::Any(bodies) => bodies.len(),
+        }
+    }
 }
 
 impl Request {
@@ -40,14 +51,22 @@ impl Request {
     /// A name for errors.
     pub(crate) fn what(&self) -> &'static str {
         match self {
-            Self::DumpFlows(_) => "the request for its flows",
-            Self::TlvTable => "the request for its tunnel options",
-            Self::PortDesc => "the request for its ports",
-            Self::Desc => "the request for its description",
-            Self::Barrier => "a barrier",
-            Self::MonitorFlows(_) => "a flow monitor",
+            Self::Ask(Body::RoleRequest(_)) => "the request for a role",
+            Self::Ask(Body::GetConfigRequest) => "the request for its configuration",
+            Self::Ask(Body::GetAsyncRequest) => "the request for its choice of asynchronous messages",
+            Self::Ask(Body::Experimenter(Experimenter::TlvTableRequest)) => {
+                "the request for its tunnel options"
+            }
+            Self::Ask(_) => "a request",
+            Self::Multipart(RequestBody::FlowDesc(_)) => "the request for its flows",
+            Self::Multipart(RequestBody::PortDesc(_)) => "the request for its ports",
+            Self::Multipart(RequestBody::Desc) => "the request for its description",
+            Self::Multipart(RequestBody::FlowMonitor(_)) | Self::MonitorFlows(_) => "a flow monitor",
+            Self::Multipart(_) => "a multipart request",
+            Self::Send(bodies) if bodies.is_empty() => "a barrier",
+            Self::Send(bodies) if bodies.iter().all(|body| matches!(body, Body::PacketOut(_))) => "a packet",
+            Self::Send(_) => "a message",
             Self::Bundle(_) => "a bundle",
-            Self::PacketOut(_) => "a packet",
         }
     }
 }
@@ -56,14 +75,10 @@ impl Request {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Response {
-    /// To [`Request::DumpFlows`].
-    Flows(Vec<FlowStats>),
-    /// To [`Request::TlvTable`].
-    TlvTable(TlvTable),
-    /// To [`Request::PortDesc`].
-    Ports(Vec<PortDesc>),
-    /// To [`Request::Desc`].
-    Desc(Box<SwitchDesc>),
+    /// To [`Request::Ask`].
+    Message(Body),
+    /// To [`Request::Multipart`], in the order in which they came.
+    Parts(Vec<ReplyBody>),
     /// To the others: done.
     Done,
 }

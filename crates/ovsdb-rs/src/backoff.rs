@@ -23,10 +23,11 @@ impl Backoff {
     /// of the current step and all of it, so that the clients of a restarted server do not come all at once.
     ///
     /// A connection that was in use since `since` and lasted longer than the longest wait was a good one:
-    /// the steps start over.
+    /// the steps and the round start over.
     pub(crate) fn after_failure(&mut self, in_use_since: Option<Instant>, now: Instant) -> Duration {
         if in_use_since.is_some_and(|since| now.duration_since(since) >= self.most) {
             self.next = self.first;
+            self.attempts_in_round = 0;
         }
         self.attempts_in_round += 1;
         if self.attempts_in_round < self.remotes {
@@ -71,5 +72,9 @@ mod tests {
         let mut backoff = Backoff::new(SECOND, 8 * SECOND, 3);
         let waits: Vec<bool> = (0..6).map(|_| backoff.after_failure(None, now).is_zero()).collect();
         assert_eq!(waits, [true, true, false, true, true, false]);
+        // The leader of a cluster goes away: every other server is asked at once.
+        assert!(backoff.after_failure(None, now).is_zero() && backoff.after_failure(None, now).is_zero());
+        assert!(backoff.after_failure(Some(now), now + 8 * SECOND).is_zero());
+        assert!(backoff.after_failure(None, now).is_zero() && !backoff.after_failure(None, now).is_zero());
     }
 }

@@ -10,9 +10,13 @@ use crate::datum::Datum;
 /// which any does.** Without a clause both take every row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Clause {
+    /// A condition on a column.
     Column {
+        /// Its name.
         column: String,
+        /// How it is compared.
         function: Function,
+        /// With what.
         value: Datum,
     },
     /// Every row (`true`) or none (`false`).
@@ -22,17 +26,26 @@ pub enum Clause {
 /// `<function>` of RFC 7047 section 5.1. The order comparisons need a column of at most one number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Function {
+    /// `<`
     Less,
+    /// `<=`
     LessOrEqual,
+    /// `==`
     Equal,
+    /// `!=`
     NotEqual,
+    /// `>=`
     GreaterOrEqual,
+    /// `>`
     Greater,
+    /// The column has all of these elements or pairs.
     Includes,
+    /// The column has none of these elements or pairs.
     Excludes,
 }
 
 impl Clause {
+    /// A condition on a column, such as `Clause::new("name", Function::Equal, "vm1")`.
     pub fn new(column: impl Into<String>, function: Function, value: impl Into<Datum>) -> Self {
         Self::Column { column: column.into(), function, value: value.into() }
     }
@@ -64,6 +77,7 @@ impl Clause {
 }
 
 impl Function {
+    /// As it stands in a request.
     pub fn name(self) -> &'static str {
         match self {
             Self::Less => "<",

@@ -1,22 +1,26 @@
 //! Values of columns and their JSON form (RFC 7047 section 5.1, Notation).
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
 
 use serde_json::{Number, Value, json};
 use uuid::Uuid;
 
 use crate::error::ParseError;
+use crate::pairs::{Pairs, toggle};
 use crate::schema::{AtomicType, BaseType, ColumnType};
 
 /// `<atom>`: one value. Atoms are ordered by type, then by value (reals by IEEE 754 total order).
 #[derive(Debug, Clone)]
 pub enum Atom {
+    /// `<integer>`
     Integer(i64),
     /// A number that is not finite has no JSON form; it is sent as `null`, which the server refuses.
     Real(f64),
+    /// `<boolean>`
     Boolean(bool),
+    /// `<string>`
     String(String),
+    /// `<uuid>`: the row, or a reference to one.
     Uuid(Uuid),
     /// A row that the same transaction inserts under this name. Never found in a replica.
     NamedUuid(String),
@@ -27,7 +31,8 @@ pub enum Atom {
 pub enum Datum {
     /// Sorted and without duplicates, as every constructor here leaves it.
     Set(Vec<Atom>),
-    Map(BTreeMap<Atom, Atom>),
+    /// By key.
+    Map(Pairs),
 }
 
 impl Atom {
@@ -42,6 +47,7 @@ impl Atom {
         }
     }
 
+    /// As it stands in a message.
     pub fn to_json(&self) -> Value {
         match self {
             Self::Integer(value) => json!(value),
@@ -161,7 +167,7 @@ impl Datum {
     /// The value that a column has when none is given (RFC 7047 section 5.2.1).
     pub fn default_of(ty: &ColumnType) -> Self {
         match (&ty.value, ty.min) {
-            (Some(_), _) => Self::Map(BTreeMap::new()),
+            (Some(_), _) => Self::Map(Pairs::default()),
             (None, 0) => Self::empty(),
             (None, _) => Self::Set(vec![Atom::default_of(ty.key.atomic)]),
         }
@@ -194,10 +200,12 @@ impl Datum {
         }
     }
 
+    /// Whether there is no element and no pair.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
+    /// As it stands in a message.
     pub fn to_json(&self) -> Value {
         match self {
             Self::Set(atoms) => match atoms.as_slice() {
@@ -235,40 +243,10 @@ impl Datum {
     pub(crate) fn apply(&mut self, diff: Self, ty: &ColumnType) {
         match (self, diff) {
             (Self::Set(atoms), Self::Set(diff)) if ty.is_composite() => toggle(atoms, diff),
-            (Self::Map(pairs), Self::Map(diff)) if ty.is_composite() => {
-                for (key, value) in diff {
-                    // A pair that is there as it stands was only in the old map; any other is the new one's.
-                    if pairs.get(&key) == Some(&value) {
-                        pairs.remove(&key);
-                    } else {
-                        pairs.insert(key, value);
-                    }
-                }
-            }
+            (Self::Map(pairs), Self::Map(diff)) if ty.is_composite() => pairs.apply(diff),
             (old, new) => *old = new,
         }
     }
-}
-
-/// The symmetric difference of two sorted sets, in one pass.
-fn toggle(atoms: &mut Vec<Atom>, diff: Vec<Atom>) {
-    let mut merged = Vec::with_capacity(atoms.len() + diff.len());
-    let mut old = std::mem::take(atoms).into_iter().peekable();
-    let mut diff = diff.into_iter().peekable();
-    while let (Some(a), Some(b)) = (old.peek(), diff.peek()) {
-        match a.cmp(b) {
-            Ordering::Less => merged.extend(old.next()),
-            Ordering::Greater => merged.extend(diff.next()),
-            Ordering::Equal => {
-                old.next();
-                diff.next();
-            }
-        }
-    }
-    merged.extend(old);
-    merged.extend(diff);
-    merged.shrink_to_fit();
-    *atoms = merged;
 }
 
 fn pair_from_json(pair: &Value, key: &BaseType, value: &BaseType) -> Result<(Atom, Atom), ParseError> {

@@ -7,11 +7,13 @@ use serde_json::Value;
 
 use crate::framer::FrameError;
 use crate::remote::{Remote, Remotes};
+use crate::tls::TlsError;
 
 /// JSON that is not what the protocol or the schema says it should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected {expected}, found {found}")]
 pub struct ParseError {
+    /// What should have been there.
     pub expected: String,
     /// The beginning of what was there instead.
     pub found: String,
@@ -43,20 +45,57 @@ impl ParseError {
 /// Why a connection could not be made, or ended.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConnectionError {
+    /// Nobody listens there, or nobody may connect.
     #[error("cannot connect: {0}")]
     Connect(String),
+    /// Nobody has answered within this time.
     #[error("no connection within {0:?}")]
     ConnectTimeout(Duration),
+    /// The name of the host has no address: which name, and why.
+    #[error("cannot resolve {0}")]
+    Resolve(String),
+    /// Our own certificates are not usable.
+    #[error("{0}")]
+    Certificates(Box<TlsError>),
+    /// The handshake failed, or one end does not trust the other.
+    #[error("tls: {0}")]
+    Tls(String),
+    /// A server of a cluster that follows, where the leader is wanted
+    /// ([`Options::leader_only`](crate::Options)).
+    #[error("not the leader of the cluster")]
+    NotLeader,
+    /// A server of a cluster, or a relay, that has no connection to it.
+    #[error("the server is not connected to its cluster")]
+    NotInCluster,
+    /// A server of a cluster that knows less than this session already does.
+    #[error("the server is behind: at index {index} of the log, this session at {seen}")]
+    Stale {
+        /// Of the server's log.
+        index: u64,
+        /// Of the log of any server of the cluster, so far.
+        seen: u64,
+    },
+    /// The server has ended the connection.
     #[error("the server closed the connection")]
     ClosedByServer,
+    /// The connection broke, as the system says.
     #[error("connection lost: {0}")]
     Io(String),
+    /// What was received is not JSON, or is too large.
     #[error("the server does not speak OVSDB: {0}")]
     Framing(#[from] FrameError),
+    /// What was received is JSON, but not what belongs there.
     #[error("unexpected message: {0}")]
     Protocol(String),
+    /// A request that every connection begins with was refused.
     #[error("the server refused {method}: {error}")]
-    Refused { method: &'static str, error: String },
+    Refused {
+        /// Which request.
+        method: &'static str,
+        /// The server's words.
+        error: String,
+    },
+    /// The server was silent for this time, and gave no answer to a probe either.
     #[error("the server has been silent for {0:?} and did not answer an echo request")]
     Silent(Duration),
 }
@@ -67,6 +106,12 @@ impl ConnectionError {
         match self {
             Self::Connect(_) => "connect",
             Self::ConnectTimeout(_) => "connect_timeout",
+            Self::Resolve(_) => "resolve",
+            Self::Certificates(_) => "certificates",
+            Self::Tls(_) => "tls",
+            Self::NotLeader => "not_leader",
+            Self::NotInCluster => "not_in_cluster",
+            Self::Stale { .. } => "stale",
             Self::ClosedByServer => "closed_by_server",
             Self::Io(_) => "io",
             Self::Framing(_) => "framing",
@@ -82,6 +127,11 @@ impl ConnectionError {
             Self::Connect(_) | Self::ConnectTimeout(_) => {
                 "check that ovsdb-server runs and listens on that remote"
             }
+            Self::Resolve(_) => "check the host's name and the resolver",
+            Self::Certificates(_) => "check the PEM files of the CA, the certificate and the key",
+            Self::Tls(_) => "check that both ends have certificates of the same CA, and TLS 1.2 or later",
+            Self::NotLeader => "name every server of the cluster, or do not ask for the leader",
+            Self::NotInCluster | Self::Stale { .. } => "check the cluster: ovs-appctl cluster/status",
             Self::ClosedByServer | Self::Io(_) => "check the log of ovsdb-server",
             Self::Framing(_) | Self::Protocol(_) => "check that the remote is an ovsdb-server's",
             Self::Refused { .. } => "check that the remote serves that database",
@@ -94,8 +144,16 @@ impl ConnectionError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{remote}: {cause}")]
 pub struct ConnectionFailure {
+    /// With whom.
     pub remote: Remote,
+    /// What went wrong.
     pub cause: ConnectionError,
+}
+
+impl From<TlsError> for ConnectionError {
+    fn from(error: TlsError) -> Self {
+        Self::Certificates(Box::new(error))
+    }
 }
 
 impl From<ParseError> for ConnectionError {
@@ -107,14 +165,41 @@ impl From<ParseError> for ConnectionError {
 /// Errors of a [`Session`](crate::Session), apart from those of a transaction.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
+    /// There is no replica yet, because no connection can be made.
     #[error("no replica of {database} within {waited:?}: {failure}; {}", .failure.cause.hint())]
-    NotReady { database: String, waited: Duration, failure: ConnectionFailure },
+    NotReady {
+        /// Of which database.
+        database: String,
+        /// For how long it was waited for.
+        waited: Duration,
+        /// The latest failure.
+        failure: ConnectionFailure,
+    },
+    /// There is no replica yet, and no reason for it is known.
     #[error("no replica of {database} from {remotes} within {waited:?}, no failure either; allow more time")]
-    StillWaiting { database: String, waited: Duration, remotes: Remotes },
+    StillWaiting {
+        /// Of which database.
+        database: String,
+        /// For how long it was waited for.
+        waited: Duration,
+        /// From where.
+        remotes: Remotes,
+    },
+    /// A condition for a table that the session does not follow.
     #[error("table {0} is not monitored by this session; name it when the session is opened")]
     NotMonitored(String),
+    /// A condition that does not fit the columns.
     #[error("the server refused the condition on {table}: {error}; the previous one stays")]
-    ConditionRefused { table: String, error: String },
+    ConditionRefused {
+        /// On which table.
+        table: String,
+        /// The server's words.
+        error: String,
+    },
+    /// A second handle for one lock.
+    #[error("this session asks for the lock {0:?} already; use that handle or drop it")]
+    LockInUse(String),
+    /// The task of the session is gone, such as with its runtime.
     #[error("the session has ended")]
     Ended,
 }
@@ -127,6 +212,7 @@ impl Error {
             Self::StillWaiting { .. } => "still_waiting",
             Self::NotMonitored(_) => "not_monitored",
             Self::ConditionRefused { .. } => "condition_refused",
+            Self::LockInUse(_) => "lock_in_use",
             Self::Ended => "ended",
         }
     }
@@ -148,7 +234,10 @@ pub enum TransactError {
     },
     /// The transaction was sent, and whether it was done cannot be known.
     #[error("sent, but whether it was done is unknown: {reason}; look at the database before trying again")]
-    Unknown { reason: String },
+    Unknown {
+        /// Why there is no answer, or none that says it.
+        reason: String,
+    },
     /// The transaction was not sent.
     #[error("not sent, no connection{}", Because(.cause.as_ref()))]
     NotConnected {

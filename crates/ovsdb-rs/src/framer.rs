@@ -18,12 +18,16 @@ const KEEP_CAPACITY: usize = 1 << 20;
 /// The stream cannot be understood from here on; the connection is of no more use.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
+    /// What is received does not begin like JSON.
     #[error("byte {0:#04x} where a JSON object or array must begin")]
     Garbage(u8),
+    /// A message is larger than is accepted.
     #[error("a message of more than {0} bytes")]
     TooLarge(usize),
+    /// More brackets in each other than any message has.
     #[error("JSON nested deeper than {MAX_DEPTH}")]
     TooDeep,
+    /// Not JSON, as the parser says.
     #[error("malformed JSON: {0}")]
     Malformed(String),
 }
@@ -84,26 +88,33 @@ impl Framer {
 
     /// The next complete value, `None` when more bytes are needed. After an error always the same error.
     pub fn next_value(&mut self) -> Result<Option<Value>, FrameError> {
+        let Some(frame) = self.next_frame()? else { return Ok(None) };
+        let value = serde_json::from_slice(&frame);
+        value.map(Some).map_err(|error| self.fail(FrameError::Malformed(error.to_string())))
+    }
+
+    /// The text of the next complete value, which may still turn out to be malformed.
+    pub(crate) fn next_frame(&mut self) -> Result<Option<Vec<u8>>, FrameError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
-        self.advance().inspect_err(|error| {
-            self.failed = Some(error.clone());
-            self.buffer = Vec::new();
-        })
+        self.advance().map_err(|error| self.fail(error))
     }
 
-    fn advance(&mut self) -> Result<Option<Value>, FrameError> {
+    fn fail(&mut self, error: FrameError) -> FrameError {
+        self.failed = Some(error.clone());
+        self.buffer = Vec::new();
+        error
+    }
+
+    fn advance(&mut self) -> Result<Option<Vec<u8>>, FrameError> {
         while let Some(&byte) = self.buffer.get(self.scanned) {
             self.scanned += 1;
             if self.scanned - self.start > self.max_message {
                 return Err(FrameError::TooLarge(self.max_message));
             }
             if self.scan(byte)? {
-                let message = &self.buffer[self.start..self.scanned];
-                let value = serde_json::from_slice(message);
-                self.start = self.scanned;
-                return value.map(Some).map_err(|error| FrameError::Malformed(error.to_string()));
+                return Ok(Some(self.take_frame()));
             }
         }
         self.drop_consumed();
@@ -138,6 +149,20 @@ impl Framer {
             _ => {}
         }
         Ok(false)
+    }
+
+    /// A small frame is copied; a large one takes the buffer along, so that it is in memory once.
+    fn take_frame(&mut self) -> Vec<u8> {
+        if self.scanned - self.start < KEEP_CAPACITY {
+            let frame = self.buffer[self.start..self.scanned].to_vec();
+            self.start = self.scanned;
+            return frame;
+        }
+        let rest = self.buffer.split_off(self.scanned);
+        let mut frame = std::mem::replace(&mut self.buffer, rest);
+        frame.drain(..self.start);
+        (self.start, self.scanned) = (0, 0);
+        frame
     }
 
     fn drop_consumed(&mut self) {

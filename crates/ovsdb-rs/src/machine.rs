@@ -1,25 +1,34 @@
 //! The protocol of a session without I/O and without a clock: messages and commands in, bytes and outputs out.
 //!
 //! ```text
-//!  connected ──> Schema ──get_schema──> Loading ──monitor_cond_since──> Steady ──┐ update3, transact,
-//!      ^                                                                  ^      │ monitor_cond_change,
-//!      └──────────────────────── disconnected <── any error ──────────────┴──────┘ echo
+//!  connected ──> Server ──_Server──> Schema ──get_schema──> Loading ──monitor──> Steady ──┐ updates, transact,
+//!      ^                                                                           ^      │ conditions, locks,
+//!      └───────────────────────────── disconnected <── any error ──────────────────┴──────┘ echo
 //! ```
+
+mod cluster;
+mod locks;
+mod monitoring;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
+use self::cluster::Cluster;
+use self::locks::Locks;
+pub(crate) use self::monitoring::Method;
 use crate::condition::Clause;
 use crate::error::{ConnectionError, ConnectionFailure, Error, ParseError, TransactError};
-use crate::monitor::{Missing, Monitors, condition_json, monitor_requests};
-use crate::replica::{Replica, Tables, apply, empty_tables};
+use crate::monitor::{Missing, Monitors};
+use crate::replica::{Replica, Tables};
 use crate::schema::Schema;
 use crate::transaction::{OpResult, Transaction, refusal};
+use crate::wire::{self, Message};
 
 pub(crate) type TransactReply = Result<Vec<OpResult>, TransactError>;
 
@@ -34,23 +43,46 @@ pub(crate) enum Output {
 
 #[derive(Debug)]
 enum Request {
+    /// The monitor of `_Server`.
+    Server,
     Schema,
-    Monitor { tables: Tables },
-    Echo,
-    Transact { transaction: Arc<Transaction>, reply: oneshot::Sender<TransactReply> },
-    Condition { table: String, condition: Vec<Clause>, reply: oneshot::Sender<Result<(), Error>> },
+    Monitor {
+        tables: Tables,
+    },
+    /// An error is an answer too: `echo`, `unlock`.
+    Ignored,
+    Lock {
+        name: String,
+    },
+    Transact {
+        transaction: Arc<Transaction>,
+        reply: oneshot::Sender<TransactReply>,
+    },
+    Condition {
+        table: String,
+        condition: Vec<Clause>,
+        reply: oneshot::Sender<Result<(), Error>>,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Disconnected,
+    Server,
     Schema,
     Loading,
     Steady,
 }
 
-/// The name of our monitor, of which there is one on a connection.
+/// The name of our monitor of the database, of which there is one on a connection.
 const MONITOR: &str = "replica";
+
+/// The name of that of `_Server`.
+const SERVER_MONITOR: &str = "server";
+
+/// How many times as long a server has to answer a probe while it makes up the first contents: of a large
+/// database that takes it long, it does nothing else meanwhile, and who gives up makes it do it again.
+const LOADING_PATIENCE: u32 = 6;
 
 #[derive(Debug)]
 pub(crate) struct Machine {
@@ -67,6 +99,15 @@ pub(crate) struct Machine {
     /// With the conditions that the server has accepted, to go back to when it refuses one.
     accepted: Monitors,
     replica: Replica,
+    /// The tables as they were last put out.
+    put_out: Tables,
+    /// The transaction that the tables show, for a server to go on from; nil when there is none to name.
+    last_transaction: Uuid,
+    method: Method,
+    /// Whether the latest first contents were only what had changed.
+    resumed: bool,
+    cluster: Cluster,
+    locks: Locks,
     /// Whether the replica changed since it was last put out.
     dirty: bool,
     outputs: Vec<Output>,
@@ -74,8 +115,15 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    pub(crate) fn new(database: String, monitors: Monitors, probe_interval: Duration, now: Instant) -> Self {
+    pub(crate) fn new(
+        database: String,
+        monitors: Monitors,
+        leader_only: bool,
+        probe_interval: Duration,
+        now: Instant,
+    ) -> Self {
         Self {
+            cluster: Cluster::new(database.clone(), leader_only),
             database,
             probe_interval,
             phase: Phase::Disconnected,
@@ -86,6 +134,11 @@ impl Machine {
             accepted: monitors.clone(),
             monitors,
             replica: Replica::default(),
+            put_out: Tables::new(),
+            last_transaction: Uuid::nil(),
+            method: Method::Since,
+            resumed: false,
+            locks: Locks::new(),
             dirty: false,
             outputs: Vec::new(),
             outbox: Vec::new(),
@@ -99,6 +152,21 @@ impl Machine {
     /// What the schema of the server lacks, as of the latest monitor.
     pub(crate) fn missing(&self) -> &Arc<Missing> {
         &self.replica.missing
+    }
+
+    /// How the server was asked to monitor.
+    pub(crate) fn method(&self) -> Method {
+        self.method
+    }
+
+    /// Whether the latest connection went on where the one before had ended.
+    pub(crate) fn resumed(&self) -> bool {
+        self.resumed
+    }
+
+    /// How often to probe on the connection that is to be made; zero: not at all.
+    pub(crate) fn set_probe_interval(&mut self, interval: Duration) {
+        self.probe_interval = interval;
     }
 
     /// Bytes to send; whoever sends some takes them away.
@@ -115,6 +183,13 @@ impl Machine {
     pub(crate) fn connected(&mut self, now: Instant) {
         self.heard(now);
         self.outbox.clear();
+        self.phase = Phase::Server;
+        self.cluster.connected();
+        self.send("monitor", Cluster::monitor_params(SERVER_MONITOR), Request::Server);
+        self.request_locks();
+    }
+
+    fn get_schema(&mut self) {
         self.phase = Phase::Schema;
         let params = json!([self.database]);
         self.send("get_schema", params, Request::Schema);
@@ -130,11 +205,15 @@ impl Machine {
                     let unknown = TransactError::Unknown { reason: failure.to_string() };
                     self.outputs.push(Output::Transacted(reply, Err(unknown)));
                 }
-                // Part of the next monitor.
-                Request::Condition { reply, .. } => self.outputs.push(Output::ConditionSet(reply, Ok(()))),
-                Request::Schema | Request::Monitor { .. } | Request::Echo => {}
+                Request::Condition { reply, .. } => {
+                    // Part of the next monitor; whether the tables show it already is not known.
+                    self.last_transaction = Uuid::nil();
+                    self.outputs.push(Output::ConditionSet(reply, Ok(())));
+                }
+                _ => {}
             }
         }
+        self.lose_locks();
         if self.replica.connected {
             self.replica.connected = false;
             self.dirty = true;
@@ -154,28 +233,6 @@ impl Machine {
         self.send("transact", params, Request::Transact { transaction, reply });
     }
 
-    /// Changes the condition of a table, now and on later connections.
-    pub(crate) fn set_condition(
-        &mut self,
-        table: String,
-        condition: Vec<Clause>,
-        reply: oneshot::Sender<Result<(), Error>>,
-    ) {
-        let Some(monitor) = self.monitors.get_mut(&table) else {
-            return self.outputs.push(Output::ConditionSet(reply, Err(Error::NotMonitored(table))));
-        };
-        monitor.set_condition(condition.clone());
-        // Before the monitor is sent the condition becomes part of it; a table that the schema lacks has no rows
-        // whatever the condition.
-        let sent = matches!(self.phase, Phase::Loading | Phase::Steady);
-        if !sent || !self.replica.schema.tables.contains_key(&table) {
-            return self.outputs.push(Output::ConditionSet(reply, Ok(())));
-        }
-        let change = json!({ &table: [{ "where": condition_json(monitor, &self.replica.schema) }] });
-        let request = Request::Condition { table, condition, reply };
-        self.send("monitor_cond_change", json!([MONITOR, MONITOR, change]), request);
-    }
-
     /// Bytes came in, whole messages or not.
     pub(crate) fn heard(&mut self, now: Instant) {
         self.last_heard = now;
@@ -187,7 +244,11 @@ impl Machine {
         if self.probe_interval.is_zero() {
             return None;
         }
-        Some(self.probe_sent.unwrap_or(self.last_heard) + self.probe_interval)
+        Some(match self.probe_sent {
+            None => self.last_heard + self.probe_interval,
+            Some(sent) if self.phase == Phase::Loading => sent + LOADING_PATIENCE * self.probe_interval,
+            Some(sent) => sent + self.probe_interval,
+        })
     }
 
     /// Probes a silent server, and gives up on one that a probe did not wake.
@@ -199,51 +260,94 @@ impl Machine {
             return Err(ConnectionError::Silent(now.duration_since(self.last_heard)));
         }
         self.probe_sent = Some(now);
-        self.send("echo", json!([]), Request::Echo);
+        self.send("echo", json!([]), Request::Ignored);
         Ok(())
     }
 
     /// Takes one message. After an error the connection must be closed and [`Self::disconnected`] called.
-    pub(crate) fn receive(&mut self, message: &Value) -> Result<(), ConnectionError> {
-        let id = &message["id"];
-        if let Some(method) = message["method"].as_str() {
-            return match (method, id) {
-                ("update3", Value::Null) => self.update(&message["params"]),
-                ("monitor_canceled", Value::Null) => {
-                    Err(ConnectionError::Protocol("the server no longer serves the database".to_owned()))
-                }
-                // Notifications that this client does not use.
-                (_, Value::Null) => Ok(()),
-                ("echo", id) => self.reply(&json!({ "id": id, "result": message["params"], "error": null })),
-                (_, id) => self.reply(&json!({ "id": id, "result": null, "error": "unknown method" })),
+    pub(crate) fn receive(&mut self, frame: &[u8]) -> Result<(), ConnectionError> {
+        let message = Message::read(frame)?;
+        if let Some(method) = message.method.as_deref() {
+            return if message.id.is_null() {
+                self.notified(method, message.params)
+            } else {
+                self.asked(method, &message)
             };
         }
-        let request = id.as_u64().and_then(|id| self.requests.remove(&id));
-        let request = request.ok_or_else(|| ParseError::new("the id of a request under way", id))?;
-        let result = match &message["error"] {
-            Value::Null => Ok(&message["result"]),
-            error => Err(error),
+        let id = message.id.as_u64().and_then(|id| Some((id, self.requests.remove(&id)?)));
+        let (id, request) =
+            id.ok_or_else(|| ParseError::new("the id of a request under way", &message.id))?;
+        let result = match message.error {
+            None => Ok(message.result),
+            Some(error) => Err(wire::read::<Value>(Some(error))?),
         };
-        self.answered(request, result)
+        self.answered(id, request, result)
     }
 
-    fn answered(&mut self, request: Request, result: Result<&Value, &Value>) -> Result<(), ConnectionError> {
-        let refused =
-            |method| move |error: &Value| ConnectionError::Refused { method, error: describe(error) };
+    fn notified(&mut self, method: &str, params: Option<&RawValue>) -> Result<(), ConnectionError> {
+        match method {
+            "update" => {
+                let (monitor, updates) = wire::read::<(Value, &RawValue)>(params)?;
+                if monitor == SERVER_MONITOR {
+                    return self.cluster.update(updates);
+                }
+                self.update(params)
+            }
+            "update2" | "update3" => self.update(params),
+            "monitor_canceled" => {
+                Err(ConnectionError::Protocol("the server no longer serves the database".to_owned()))
+            }
+            "locked" | "stolen" => {
+                let (name,) = wire::read::<(String,)>(params)?;
+                self.lock_notified(name, method == "locked");
+                Ok(())
+            }
+            // Others are of no use to this client.
+            _ => Ok(()),
+        }
+    }
+
+    fn asked(&mut self, method: &str, message: &Message<'_>) -> Result<(), ConnectionError> {
+        let id = &message.id;
+        if method == "echo" {
+            let params = wire::read::<Value>(message.params)?;
+            self.write(&json!({ "id": id, "result": params, "error": null }));
+        } else {
+            self.write(&json!({ "id": id, "result": null, "error": "unknown method" }));
+        }
+        Ok(())
+    }
+
+    fn answered(
+        &mut self,
+        id: u64,
+        request: Request,
+        result: Result<Option<&RawValue>, Value>,
+    ) -> Result<(), ConnectionError> {
         match request {
+            Request::Server => {
+                // A server without `_Server` is a single one, before OVS 2.9.
+                if let Ok(updates) = result {
+                    self.cluster.update(wire::read(updates)?)?;
+                }
+                self.get_schema();
+            }
             Request::Schema => {
-                let schema = Schema::from_json(result.map_err(refused("get_schema"))?)?;
-                self.monitor(schema);
+                let refused =
+                    |error: Value| ConnectionError::Refused { method: "get_schema", error: describe(&error) };
+                let schema = wire::read::<Value>(result.map_err(refused)?)?;
+                self.monitor(Schema::from_json(&schema)?, Method::Since);
             }
-            Request::Monitor { tables } => {
-                self.loaded(tables, result.map_err(refused("monitor_cond_since"))?)?;
+            Request::Monitor { tables } => self.monitor_answered(tables, result)?,
+            Request::Ignored => {}
+            Request::Lock { name } => {
+                let locked = result.ok().map(wire::read::<Value>).transpose()?;
+                self.lock_answered(id, &name, locked.is_some_and(|locked| locked["locked"] == true));
             }
-            // An error is an answer too.
-            Request::Echo => {}
             Request::Transact { transaction, reply } => {
                 let result = match result {
-                    Ok(result) => transaction.results(result, &self.replica.schema),
-                    Err(error) => Err(refusal(None, error, &Value::Null)),
+                    Ok(result) => transaction.results(&wire::read(result)?, &self.replica.schema),
+                    Err(error) => Err(refusal(None, &error, &Value::Null)),
                 };
                 self.put_out_replica();
                 self.outputs.push(Output::Transacted(reply, result));
@@ -257,82 +361,21 @@ impl Machine {
         Ok(())
     }
 
-    fn monitor(&mut self, schema: Schema) {
-        let (requests, missing) = monitor_requests(&self.monitors, &schema);
-        let tables = empty_tables(&requests, &schema);
-        self.accepted = self.monitors.clone();
-        self.replica.schema = Arc::new(schema);
-        self.replica.missing = Arc::new(missing);
-        self.phase = Phase::Loading;
-        // No transaction is known to us: everything is sent.
-        let params = json!([self.database, MONITOR, requests, Uuid::nil().to_string()]);
-        self.send("monitor_cond_since", params, Request::Monitor { tables });
-    }
-
-    /// The first contents replace the old tables at once (ovsdb-server(7) section 4.1.15).
-    fn loaded(&mut self, mut tables: Tables, result: &Value) -> Result<(), ConnectionError> {
-        let updates =
-            result.get(2).ok_or_else(|| ParseError::new("[found, transaction, updates]", result))?;
-        apply(&mut tables, updates)?;
-        self.replica.tables = tables;
-        self.replica.connected = true;
-        self.dirty = true;
-        self.phase = Phase::Steady;
-        Ok(())
-    }
-
-    fn update(&mut self, params: &Value) -> Result<(), ConnectionError> {
-        let updates = match params.as_array().map(Vec::as_slice) {
-            Some([monitor, _transaction, updates]) if monitor == MONITOR => updates,
-            _ => return Err(ParseError::new("[monitor, transaction, updates]", params).into()),
-        };
-        if !self.is_steady() {
-            return Err(ConnectionError::Protocol("an update before the first contents".to_owned()));
-        }
-        self.dirty = true;
-        Ok(apply(&mut self.replica.tables, updates)?)
-    }
-
-    fn condition_answered(
-        &mut self,
-        table: String,
-        condition: Vec<Clause>,
-        result: Result<&Value, &Value>,
-    ) -> Result<(), Error> {
-        let accepted = self.accepted.get_mut(&table).zip(self.monitors.get_mut(&table));
-        let Some((accepted, wanted)) = accepted else { return Err(Error::NotMonitored(table)) };
-        match result {
-            Ok(_) => {
-                accepted.set_condition(condition);
-                Ok(())
-            }
-            Err(error) => {
-                // Unless another is wanted by now.
-                if wanted.wanted() == condition {
-                    wanted.set_condition(accepted.wanted().to_vec());
-                }
-                Err(Error::ConditionRefused { table, error: describe(error) })
-            }
-        }
-    }
-
     fn put_out_replica(&mut self) {
         if std::mem::take(&mut self.dirty) {
             self.replica.generation += 1;
+            self.put_out = self.replica.tables.clone();
             self.outputs.push(Output::Replica(self.replica.clone()));
         }
     }
 
-    fn send(&mut self, method: &str, params: Value, request: Request) {
+    /// Returns the id of the request.
+    fn send(&mut self, method: &str, params: Value, request: Request) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
         self.requests.insert(id, request);
         self.write(&json!({ "id": id, "method": method, "params": params }));
-    }
-
-    fn reply(&mut self, message: &Value) -> Result<(), ConnectionError> {
-        self.write(message);
-        Ok(())
+        id
     }
 
     fn write(&mut self, message: &Value) {

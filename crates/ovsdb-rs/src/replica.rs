@@ -31,9 +31,10 @@ pub(crate) type Tables = BTreeMap<String, Arc<Table>>;
 impl Replica {
     /// The rows of a table, by UUID; none when it is not monitored or the schema lacks it.
     pub fn table(&self, name: &str) -> impl Iterator<Item = (&Uuid, &Row)> {
-        self.tables.get(name).into_iter().flat_map(|table| table.rows.iter())
+        self.tables.get(name).into_iter().flat_map(|table| table.rows())
     }
 
+    /// One row.
     pub fn get(&self, table: &str, uuid: &Uuid) -> Option<&Row> {
         self.tables.get(table)?.rows.get(uuid)
     }
@@ -75,51 +76,63 @@ pub(crate) struct Table {
     rows: Rows,
 }
 
-/// Empty tables for the `<monitor-cond-requests>` that are sent.
-pub(crate) fn empty_tables(requests: &Value, schema: &Schema) -> Tables {
-    let mut tables = Tables::new();
-    for (name, requests) in requests.as_object().into_iter().flatten() {
-        let columns = requests.pointer("/0/columns").and_then(Value::as_array).into_iter().flatten();
+/// An empty table for each with these columns.
+pub(crate) fn empty_tables(requests: &BTreeMap<String, Vec<String>>, schema: &Schema) -> Tables {
+    let table = |(name, columns): (&String, &Vec<String>)| {
         let columns = columns
-            .filter_map(Value::as_str)
-            .filter_map(|column| Some((column.into(), schema.column(name, column)?.clone())))
-            .collect();
-        tables.insert(name.clone(), Arc::new(Table { columns: Arc::new(columns), rows: Rows::default() }));
-    }
-    tables
+            .iter()
+            .filter_map(|column| Some((column.as_str().into(), schema.column(name, column)?.clone())));
+        (name.clone(), Arc::new(Table::new(columns.collect())))
+    };
+    requests.iter().map(table).collect()
 }
 
-/// Applies `<table-updates2>` (ovsdb-server(7) section 4.1.14). After an error the tables are of no more use:
-/// ours and the server's idea of them differ.
-pub(crate) fn apply(tables: &mut Tables, updates: &Value) -> Result<(), ParseError> {
-    let updates = updates.as_object().ok_or_else(|| ParseError::new("table updates", updates))?;
-    for (name, rows) in updates {
-        let table = tables
-            .get_mut(name)
-            .ok_or_else(|| ParseError::new("an update of a monitored table", &json!(name)))?;
-        let rows = rows.as_object().ok_or_else(|| ParseError::new("row updates", rows))?;
-        let table = Arc::make_mut(table);
-        for (uuid, update) in rows {
-            let key =
-                Uuid::try_parse(uuid).map_err(|_| ParseError::new("the UUID of a row", &json!(uuid)))?;
-            table.apply(key, update)?;
-        }
-    }
-    Ok(())
+/// Whether both have the same tables with the same columns, so that an update of one is one of the other.
+pub(crate) fn same_columns(one: &Tables, other: &Tables) -> bool {
+    let columns = |tables: &Tables| -> Vec<_> {
+        tables.iter().map(|(name, table)| (name.clone(), Arc::clone(&table.columns))).collect()
+    };
+    columns(one) == columns(other)
 }
 
 impl Table {
-    fn apply(&mut self, uuid: Uuid, update: &Value) -> Result<(), ParseError> {
-        let unknown = || ParseError::new("an update of a row that is there", &json!(uuid.to_string()));
+    pub(crate) fn new(columns: BTreeMap<Arc<str>, ColumnType>) -> Self {
+        Self { columns: Arc::new(columns), rows: Rows::default() }
+    }
+
+    pub(crate) fn has_column(&self, column: &str) -> bool {
+        self.columns.contains_key(column)
+    }
+
+    pub(crate) fn rows(&self) -> impl Iterator<Item = (&Uuid, &Row)> {
+        self.rows.iter()
+    }
+
+    /// Applies a `<row-update>` (RFC 7047 section 4.1.6).
+    pub(crate) fn apply_rows(&mut self, uuid: Uuid, update: &Value) -> Result<(), ParseError> {
+        let was_there = update.get("old").is_some();
+        if was_there != self.rows.get(&uuid).is_some() {
+            return Err(unknown(uuid));
+        }
+        match update.get("new") {
+            Some(row) => self.rows.insert(uuid, self.new_row(row)?),
+            None if was_there => drop(self.rows.remove(&uuid)),
+            None => return Err(ParseError::new("old or new", update)),
+        }
+        Ok(())
+    }
+
+    /// Applies a `<row-update2>` (ovsdb-server(7) section 4.1.14).
+    pub(crate) fn apply_difference(&mut self, uuid: Uuid, update: &Value) -> Result<(), ParseError> {
         let update = update.as_object().ok_or_else(|| ParseError::new("a row update", update))?;
         if let Some(row) = update.get("initial").or_else(|| update.get("insert")) {
             self.rows.insert(uuid, self.new_row(row)?);
         } else if let Some(diff) = update.get("modify") {
-            let row = self.rows.get_mut(&uuid).ok_or_else(unknown)?;
+            let row = self.rows.get_mut(&uuid).ok_or_else(|| unknown(uuid))?;
             modify(row, &self.columns, diff)?;
         } else if update.contains_key("delete") {
             if !self.rows.remove(&uuid) {
-                return Err(unknown());
+                return Err(unknown(uuid));
             }
         } else {
             return Err(ParseError::new("initial, insert, modify or delete", &Value::Object(update.clone())));
@@ -130,7 +143,7 @@ impl Table {
     /// The server leaves out columns that have the default value.
     fn new_row(&self, value: &Value) -> Result<Row, ParseError> {
         let given = value.as_object().ok_or_else(|| ParseError::new("a row", value))?;
-        let mut row = Row::new();
+        let mut row = Row::with_capacity(self.columns.len());
         for (column, ty) in &*self.columns {
             let datum = match given.get(&**column) {
                 Some(value) => Datum::from_json(value, ty)?,
@@ -140,6 +153,10 @@ impl Table {
         }
         Ok(row)
     }
+}
+
+fn unknown(uuid: Uuid) -> ParseError {
+    ParseError::new("an update that fits the row as it is known", &json!(uuid.to_string()))
 }
 
 fn modify(row: &mut Row, columns: &BTreeMap<Arc<str>, ColumnType>, diff: &Value) -> Result<(), ParseError> {

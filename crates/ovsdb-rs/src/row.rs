@@ -1,21 +1,25 @@
 //! One row, read through accessors that never panic.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::datum::{Atom, Datum};
+use crate::pairs::Pairs;
 
 /// The columns of a row. In a replica: those that are monitored and that the server's schema has.
 ///
 /// A column of another type than the accessor's reads like a column that is not there, so that one accessor
 /// serves every release of a schema.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Row(BTreeMap<Arc<str>, Datum>);
+pub struct Row(
+    /// By column. Rows are many and their columns few: a sorted list is the smallest.
+    Vec<(Arc<str>, Datum)>,
+);
 
 impl Row {
+    /// Without any column.
     pub fn new() -> Self {
         Self::default()
     }
@@ -27,21 +31,34 @@ impl Row {
         self
     }
 
+    pub(crate) fn with_capacity(columns: usize) -> Self {
+        Self(Vec::with_capacity(columns))
+    }
+
     pub(crate) fn set(&mut self, column: Arc<str>, value: Datum) {
-        self.0.insert(column, value);
+        match self.place(&column) {
+            Ok(place) => self.0[place].1 = value,
+            Err(place) => self.0.insert(place, (column, value)),
+        }
+    }
+
+    fn place(&self, column: &str) -> Result<usize, usize> {
+        self.0.binary_search_by(|(name, _)| (**name).cmp(column))
     }
 
     pub(crate) fn datum_mut(&mut self, column: &str) -> Option<&mut Datum> {
-        self.0.get_mut(column)
+        let place = self.place(column).ok()?;
+        Some(&mut self.0.get_mut(place)?.1)
     }
 
     /// Whether the column is monitored and the server's schema has it.
     pub fn has(&self, column: &str) -> bool {
-        self.0.contains_key(column)
+        self.place(column).is_ok()
     }
 
+    /// The value of a column of any type.
     pub fn datum(&self, column: &str) -> Option<&Datum> {
-        self.0.get(column)
+        Some(&self.0.get(self.place(column).ok()?)?.1)
     }
 
     /// The columns and their values, by name.
@@ -123,6 +140,7 @@ impl Row {
 }
 
 impl Atom {
+    /// The value if this is a string.
     pub fn as_str(&self) -> Option<&str> {
         match self {
             Self::String(value) => Some(value),
@@ -130,6 +148,7 @@ impl Atom {
         }
     }
 
+    /// The value if this is an integer.
     pub fn as_int(&self) -> Option<i64> {
         match self {
             Self::Integer(value) => Some(*value),
@@ -137,6 +156,7 @@ impl Atom {
         }
     }
 
+    /// The value if this is a UUID.
     pub fn as_uuid(&self) -> Option<Uuid> {
         match self {
             Self::Uuid(value) => Some(*value),
@@ -147,26 +167,33 @@ impl Atom {
 
 /// A map of strings to strings, such as `external_ids` or `options`.
 #[derive(Debug, Clone, Copy)]
-pub struct StringMap<'a>(Option<&'a BTreeMap<Atom, Atom>>);
+pub struct StringMap<'a>(Option<&'a Pairs>);
 
 impl<'a> StringMap<'a> {
+    /// The value of a key.
     pub fn get(&self, key: &str) -> Option<&'a str> {
         self.0?.get(&Atom::from(key))?.as_str()
     }
 
+    /// Whether there is such a key.
     pub fn contains_key(&self, key: &str) -> bool {
         self.get(key).is_some()
     }
 
     /// The pairs, by key.
     pub fn iter(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
-        self.0.into_iter().flatten().filter_map(|(key, value)| Some((key.as_str()?, value.as_str()?)))
+        self.0
+            .into_iter()
+            .flat_map(Pairs::iter)
+            .filter_map(|(key, value)| Some((key.as_str()?, value.as_str()?)))
     }
 
+    /// The number of pairs.
     pub fn len(&self) -> usize {
         self.iter().count()
     }
 
+    /// Whether there is no pair.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

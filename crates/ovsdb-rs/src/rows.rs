@@ -1,59 +1,43 @@
 //! The rows of a table, so that a snapshot and the next one share almost all of them.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use immutable_chunkmap::map::Map;
 use uuid::Uuid;
 
 use crate::row::Row;
 
-/// Rows by UUID, in buckets by its first byte. A change copies the bucket it falls into, if a snapshot still
-/// holds that, and 256 pointers: with 100,000 rows some microseconds instead of some ten milliseconds.
-#[derive(Debug, Clone)]
-pub(crate) struct Rows(Vec<Bucket>);
+/// Rows by UUID. A change copies the rows' pointers in one chunk and the way to it, if a snapshot still holds
+/// those.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Rows(Map<Uuid, Arc<Row>, CHUNK>);
 
-type Bucket = Arc<BTreeMap<Uuid, Arc<Row>>>;
-
-impl Default for Rows {
-    fn default() -> Self {
-        // Empty, they are all the same one.
-        Self(vec![Bucket::default(); 256])
-    }
-}
+/// Pointers copied for a change, and the memory of a table of one row: small is good for both.
+const CHUNK: usize = 32;
 
 impl Rows {
     pub(crate) fn get(&self, uuid: &Uuid) -> Option<&Row> {
-        self.0.get(bucket_of(uuid))?.get(uuid).map(|row| &**row)
+        self.0.get(uuid).map(|row| &**row)
     }
 
     /// By UUID, in ascending order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&Uuid, &Row)> {
-        self.0.iter().flat_map(|bucket| bucket.iter().map(|(uuid, row)| (uuid, &**row)))
+        self.0.into_iter().map(|(uuid, row)| (uuid, &**row))
     }
 
-    /// The row, to change it. Only of a row that is there: the bucket is copied in any case.
+    /// The row, to change it. Only of a row that is there: the way to it is copied in any case.
     pub(crate) fn get_mut(&mut self, uuid: &Uuid) -> Option<&mut Row> {
-        self.bucket_mut(uuid)?.get_mut(uuid).map(Arc::make_mut)
+        self.0.get_mut_cow(uuid).map(Arc::make_mut)
     }
 
     pub(crate) fn insert(&mut self, uuid: Uuid, row: Row) {
-        if let Some(bucket) = self.bucket_mut(&uuid) {
-            bucket.insert(uuid, Arc::new(row));
-        }
+        self.0.insert_cow(uuid, Arc::new(row));
     }
 
     /// Whether the row was there.
     pub(crate) fn remove(&mut self, uuid: &Uuid) -> bool {
-        self.bucket_mut(uuid).is_some_and(|bucket| bucket.remove(uuid).is_some())
+        self.0.remove_cow(uuid).is_some()
     }
-
-    fn bucket_mut(&mut self, uuid: &Uuid) -> Option<&mut BTreeMap<Uuid, Arc<Row>>> {
-        self.0.get_mut(bucket_of(uuid)).map(Arc::make_mut)
-    }
-}
-
-fn bucket_of(uuid: &Uuid) -> usize {
-    usize::from(uuid.as_bytes()[0])
 }
 
 #[cfg(test)]
@@ -82,6 +66,7 @@ mod tests {
         assert_eq!(before.get(&uuid(100, 2)).unwrap().int("n"), Some(2));
         assert_eq!(rows.get(&uuid(100, 2)).unwrap().int("n"), None);
         assert_eq!(rows.iter().count(), 5);
-        assert!(Arc::ptr_eq(&before.0[200], &rows.0[200]));
+        let shared = |rows: &Rows| rows.0.get(&uuid(200, 1)).map(Arc::as_ptr);
+        assert_eq!(shared(&before), shared(&rows));
     }
 }

@@ -12,15 +12,18 @@ use crate::error::ParseError;
 /// Constraints (ranges, enumerations, immutability) are the server's to enforce and are not kept.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Schema {
+    /// Of the database.
     pub name: String,
     /// `x.y.z`; empty where the server gives none (ovsdb-server(7), section 3.2).
     pub version: String,
+    /// By name.
     pub tables: BTreeMap<String, TableSchema>,
 }
 
 /// The columns of one table, without the implicit `_uuid` and `_version`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TableSchema {
+    /// By name.
     pub columns: BTreeMap<String, ColumnType>,
 }
 
@@ -28,8 +31,11 @@ pub struct TableSchema {
 /// a `value` when the column is a map.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ColumnType {
+    /// The type of the elements, or of the keys of a map.
     pub key: BaseType,
+    /// The type of the values of a map.
     pub value: Option<BaseType>,
+    /// How many values there are at least: 0 or 1.
     pub min: u64,
     /// `None` is `"unlimited"`.
     pub max: Option<u64>,
@@ -38,17 +44,24 @@ pub struct ColumnType {
 /// The type of an atom, with the table it refers to when it is a reference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BaseType {
+    /// What the atom is.
     pub atomic: AtomicType,
+    /// The table of the rows that it refers to.
     pub ref_table: Option<String>,
 }
 
 /// `<atomic-type>` of RFC 7047 section 3.2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AtomicType {
+    /// 64 bits, with a sign.
     Integer,
+    /// IEEE 754, 64 bits.
     Real,
+    /// True or false.
     Boolean,
+    /// UTF-8.
     String,
+    /// A row.
     Uuid,
 }
 
@@ -109,6 +122,7 @@ impl ColumnType {
         Self { key: BaseType::plain(key), value: Some(BaseType::plain(value)), min: 0, max: None }
     }
 
+    /// Whether the values are pairs.
     pub fn is_map(&self) -> bool {
         self.value.is_some()
     }
@@ -160,6 +174,7 @@ impl BaseType {
 }
 
 impl AtomicType {
+    /// As it stands in a schema.
     pub fn name(self) -> &'static str {
         match self {
             Self::Integer => "integer",

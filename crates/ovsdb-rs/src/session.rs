@@ -9,10 +9,12 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::condition::Clause;
 use crate::error::{ConnectionFailure, Error, TransactError};
 use crate::framer::DEFAULT_MAX_MESSAGE;
+use crate::lock::Lock;
 use crate::monitor::{Missing, TableMonitor};
 use crate::remote::{Remote, Remotes};
 use crate::replica::Replica;
 use crate::task::{Command, Task};
+use crate::tls::Tls;
 use crate::transaction::{OpResult, Transaction};
 
 /// A replica of one database that follows the server for as long as a handle exists, and the way to change
@@ -21,6 +23,7 @@ use crate::transaction::{OpResult, Transaction};
 pub struct Session {
     target: Arc<Target>,
     commands: mpsc::Sender<Command>,
+    released: mpsc::UnboundedSender<String>,
     replica: watch::Receiver<Arc<Replica>>,
     state: watch::Receiver<State>,
 }
@@ -47,6 +50,17 @@ pub struct Options {
     pub transact_timeout: Duration,
     /// The largest message to accept, in bytes.
     pub max_message: usize,
+    /// Of a clustered database, whether to use none but the leader, which alone shows every change at once
+    /// and grants locks that hold for all. Of no meaning for a database that is not clustered. As with OVS's
+    /// own programs, the remotes should name every server of the cluster then.
+    ///
+    /// Without it a session still leaves a server that has lost its cluster or is behind what it has seen.
+    pub leader_only: bool,
+    /// For `ssl:` remotes.
+    pub tls: Option<Tls>,
+    /// Whether a server behind a unix socket is probed too. OVS does not: the kernel tells when such a server
+    /// ends. It does not tell when one hangs.
+    pub probe_unix: bool,
 }
 
 impl Default for Options {
@@ -57,6 +71,9 @@ impl Default for Options {
             backoff: (Duration::from_secs(1), Duration::from_secs(8)),
             transact_timeout: Duration::from_secs(5),
             max_message: DEFAULT_MAX_MESSAGE,
+            leader_only: true,
+            tls: None,
+            probe_unix: true,
         }
     }
 }
@@ -66,11 +83,22 @@ impl Default for Options {
 #[non_exhaustive]
 pub enum State {
     /// No connection; another attempt is under way or will be.
-    Connecting { last_error: Option<ConnectionFailure> },
+    Connecting {
+        /// Why the latest attempt failed or the latest connection ended.
+        last_error: Option<ConnectionFailure>,
+    },
     /// Connected; the first contents are on their way.
-    Loading { remote: Remote, last_error: Option<ConnectionFailure> },
+    Loading {
+        /// To whom.
+        remote: Remote,
+        /// Why the attempt or connection before failed.
+        last_error: Option<ConnectionFailure>,
+    },
     /// The replica follows the server.
-    Connected { remote: Remote },
+    Connected {
+        /// To whom.
+        remote: Remote,
+    },
     /// Every handle was dropped.
     Ended,
 }
@@ -112,8 +140,10 @@ impl Session {
         let (commands, commands_rx) = mpsc::channel(Self::COMMANDS);
         let (replica_tx, replica) = watch::channel(Arc::new(Replica::default()));
         let (state_tx, state) = watch::channel(State::Connecting { last_error: None });
-        tokio::spawn(Task::new(Arc::clone(&target), monitors, commands_rx, replica_tx, state_tx).run());
-        Self { target, commands, replica, state }
+        let (released, released_rx) = mpsc::unbounded_channel();
+        let task = Task::new(Arc::clone(&target), monitors, commands_rx, released_rx, replica_tx, state_tx);
+        tokio::spawn(task.run());
+        Self { target, commands, released, replica, state }
     }
 
     /// Commands under way between handles and task; more callers wait their turn.
@@ -129,6 +159,7 @@ impl Session {
         self.replica.clone()
     }
 
+    /// How the session stands now.
     pub fn state(&self) -> State {
         self.state.borrow().clone()
     }
@@ -168,10 +199,44 @@ impl Session {
         }
     }
 
+    /// Asks for a lock of that name: waits in the server's queue for it, on this connection and later ones,
+    /// until the handle is dropped.
+    ///
+    /// Locks belong to a server, not to a database or a cluster: all who compete for one must be connected to
+    /// the same server, for a clustered database by [`Options::leader_only`].
+    pub async fn lock(&self, name: &str) -> Result<Lock, Error> {
+        self.ask_for_lock(name, false).await
+    }
+
+    /// Takes a lock away from whoever has it. Once that was done it is as with [`Self::lock`]: after a loss of
+    /// the lock or the connection it is waited for.
+    pub async fn steal(&self, name: &str) -> Result<Lock, Error> {
+        self.ask_for_lock(name, true).await
+    }
+
+    async fn ask_for_lock(&self, name: &str, steal: bool) -> Result<Lock, Error> {
+        let (held, receiver) = watch::channel(false);
+        let lock = Lock::new(self.clone(), name.to_owned(), receiver);
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Lock { name: name.to_owned(), steal, held, reply };
+        self.commands.send(command).await.map_err(|_| Error::Ended)?;
+        answer.await.unwrap_or(Err(Error::Ended))?;
+        Ok(lock)
+    }
+
+    pub(crate) fn release(&self, name: &str) {
+        // Without a task there is no connection, and no lock.
+        let _ = self.released.send(name.to_owned());
+    }
+
     /// Carries out a transaction; waits for a connection as long as [`Options::transact_timeout`] says. When
     /// it returns, the replica shows what the transaction changed in the rows that are monitored.
     ///
     /// It is sent at most once. A caller that stops waiting does not take it back.
+    ///
+    /// A cluster may still carry out one that it was sent once more than once: a server that loses the
+    /// leadership tries again by itself. Where that matters, such as when a number is added to, use
+    /// [`Self::transact_once`](Session::transact_once).
     pub async fn transact(&self, transaction: Transaction) -> Result<Vec<OpResult>, TransactError> {
         self.transact_within(transaction, self.target.options.transact_timeout).await
     }

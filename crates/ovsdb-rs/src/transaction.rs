@@ -27,17 +27,24 @@ struct Operation {
 /// `until` of a `wait`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Until {
+    /// The rows are equal to those given.
     Equal,
+    /// They differ.
     NotEqual,
 }
 
 /// `<mutator>` of RFC 7047 section 5.1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Mutator {
+    /// `+=`, on numbers.
     Add,
+    /// `-=`
     Subtract,
+    /// `*=`
     Multiply,
+    /// `/=`
     Divide,
+    /// `%=`, on integers.
     Modulo,
     /// Adds elements or pairs. A pair whose key is there already is **not** changed.
     Insert,
@@ -57,10 +64,12 @@ pub struct OpResult {
 }
 
 impl Transaction {
+    /// Without any operation.
     pub fn new() -> Self {
         Self::default()
     }
 
+    /// Whether there is no operation.
     pub fn is_empty(&self) -> bool {
         self.operations.is_empty()
     }
@@ -100,6 +109,18 @@ impl Transaction {
             },
             "rows": rows,
         }))
+    }
+
+    /// Refuses the whole transaction, with `not owner`, unless this session has the lock (section 5.2.10).
+    #[must_use]
+    pub fn assert(self, lock: &str) -> Self {
+        self.push(json!({ "op": "assert", "lock": lock }))
+    }
+
+    /// The same operations with a `wait` before them that holds as long as no row matches.
+    pub(crate) fn unless(&self, table: &str, condition: &[Clause]) -> Self {
+        let wait = Self::new().wait(table, condition.iter().cloned(), ["_uuid"], [], Until::Equal);
+        Self { operations: [wait.operations.as_slice(), &self.operations].concat() }
     }
 
     /// Inserts a row (section 5.2.1). Other operations refer to it by `named_uuid`, which must look like an
@@ -284,6 +305,7 @@ fn names<C: Into<String>>(columns: impl IntoIterator<Item = C>) -> Vec<String> {
 }
 
 impl Mutator {
+    /// As it stands in a request.
     pub fn name(self) -> &'static str {
         match self {
             Self::Add => "+=",

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::clock::ClockPair;
+use crate::holder::ROOT;
 use crate::lab::{CENTRAL, Lab};
 use crate::process::LabProcess;
 
@@ -34,7 +35,7 @@ pub struct Step {
 }
 
 /// A migration object, as the command line prints it (`-o json`).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Object(Value);
 
 impl Object {
@@ -46,6 +47,33 @@ impl Object {
     /// How far it has come.
     pub fn phase(&self) -> &str {
         self.0["status"]["phase"].as_str().unwrap_or_default()
+    }
+
+    /// The number in its flows' cookies.
+    pub fn number(&self) -> u64 {
+        self.0["status"]["number"].as_u64().unwrap_or_default()
+    }
+
+    /// What a flow matches that is for its port, as `ovs-ofctl` writes it.
+    pub fn flow_match(&self) -> String {
+        let key = |name: &str| self.0["status"]["subject"][name].as_u64().unwrap_or_default();
+        format!("reg15={:#x},metadata={:#x} ", key("portKey"), key("datapathKey"))
+    }
+
+    /// What it waits for, or how it ended, in words.
+    pub fn waiting_for(&self) -> &str {
+        let conditions = self.0["status"]["conditions"].as_array().into_iter().flatten();
+        let said = |kind: &str| {
+            let of_kind = conditions.clone().find(|condition| condition["type"] == kind);
+            of_kind.and_then(|condition| condition["message"].as_str()).filter(|text| !text.is_empty())
+        };
+        said("Succeeded").or_else(|| said("Progressing")).unwrap_or_default()
+    }
+
+    /// Whether every chassis that has a share in it has taken its flows away.
+    pub fn is_clean(&self) -> bool {
+        let nodes = self.0["status"]["nodes"].as_object();
+        nodes.is_some_and(|nodes| nodes.values().all(|node| node["steps"].get("Cleaned").is_some()))
     }
 
     /// Every step, the controller's and the agents', in order of time.
@@ -100,8 +128,18 @@ impl Limosa {
     ///
     /// When the program is missing or ends at once.
     pub async fn start(lab: &Lab) -> Result<Self> {
-        let (binary, store) = (Self::binary()?, lab.dir().join("store"));
-        std::fs::create_dir_all(&store).context("make the store")?;
+        Self::start_on(lab, lab.dir().join("store")).await
+    }
+
+    /// As [`start`](Self::start), with its store in a directory that is the
+    /// lab's own business.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub async fn start_on(lab: &Lab, store: PathBuf) -> Result<Self> {
+        let binary = Self::binary()?;
+        lab.exec_in(ROOT, &["mkdir", "-p", &store.to_string_lossy()]).await.context("make the store")?;
         let mut limosa = Self { binary, store, processes: Vec::new() };
         limosa.start_controller(lab).await?;
         for chassis in lab.all_chassis() {
@@ -198,6 +236,15 @@ impl Limosa {
         self.object(lab, "migrate", &args).await
     }
 
+    /// Asks for a migration and does not wait.
+    ///
+    /// # Errors
+    ///
+    /// When it is refused.
+    pub async fn ask(&self, lab: &Lab, name: &str, port: &str, from: &str, to: &str) -> Result<Object> {
+        self.object(lab, "migrate", &[port, "--from", from, "--to", to, "--name", name]).await
+    }
+
     /// Waits until a migration has come to a phase.
     ///
     /// # Errors
@@ -211,8 +258,35 @@ impl Limosa {
 /// The flows of a bridge that carry Limosa's cookie, of those that
 /// [`Chassis::dump_flows`](crate::Chassis::dump_flows) returns.
 pub fn flows_of_ours(flows: &[String]) -> Vec<&str> {
-    let ours = |flow: &&String| cookie(flow).is_some_and(|cookie| cookie >> 32 == COOKIE_MAGIC);
+    let ours = |flow: &&String| cookie(flow).is_some_and(is_ours);
     flows.iter().filter(ours).map(String::as_str).collect()
+}
+
+/// What is not as it was before a migration: flows of Limosa's on any bridge,
+/// and the options of the port, which were `options`.
+///
+/// # Errors
+///
+/// When a bridge or the database cannot be read.
+pub async fn left_behind(lab: &Lab, port: &str, options: &str) -> Result<Vec<String>> {
+    let mut left = Vec::new();
+    for chassis in lab.all_chassis() {
+        for bridge in chassis.vsctl(&["list-br"]).await?.lines() {
+            for flow in flows_of_ours(&chassis.dump_flows_of(bridge).await?) {
+                left.push(format!("a flow is left on {bridge} of {}: {flow}", chassis.name()));
+            }
+        }
+    }
+    let now = lab.port_options(port).await?;
+    if now != options {
+        left.push(format!("the options of {port} were {options} and are {now}"));
+    }
+    Ok(left)
+}
+
+/// Whether a flow with this cookie is one of Limosa's.
+pub fn is_ours(cookie: u64) -> bool {
+    cookie >> 32 == COOKIE_MAGIC
 }
 
 fn cookie(flow: &str) -> Option<u64> {

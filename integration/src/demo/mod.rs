@@ -14,7 +14,7 @@ use anyhow::{Context, Result, ensure};
 use futures::future::try_join_all;
 use rustix::process::Signal;
 
-pub use limosa::{COOKIE_MAGIC, Limosa, Object, Step, flows_of_ours};
+pub use limosa::{COOKIE_MAGIC, Limosa, Object, Step, flows_of_ours, is_ours, left_behind};
 pub use report::{Migration, Report, Versions};
 use way::Way;
 
@@ -24,18 +24,18 @@ use crate::daemon::Daemon;
 use crate::guest::{Guest, migrate};
 use crate::lab::{Lab, LabOptions};
 use crate::network::LogicalPort;
-use crate::probe::Prober;
+use crate::probe::{ProbeResult, Prober};
 use crate::sniff::Sniffer;
 use crate::tcp::HeldTcp;
 
 /// The logical port, and the guest behind it.
-const PORT: &str = "vm1";
-const GUEST_MAC: &str = "02:00:00:00:01:01";
-const GUEST_IP: &str = "192.168.7.10";
+pub(crate) const PORT: &str = "vm1";
+pub(crate) const GUEST_MAC: &str = "02:00:00:00:01:01";
+pub(crate) const GUEST_IP: &str = "192.168.7.10";
 
 /// The lab's peers, one on every chassis: one on the source, one on the
 /// target, one on neither.
-const PEERS: [(&str, &str, Ipv4Addr); 3] = [
+pub(crate) const PEERS: [(&str, &str, Ipv4Addr); 3] = [
     ("p1", "ch1", Ipv4Addr::new(192, 168, 7, 21)),
     ("p2", "ch2", Ipv4Addr::new(192, 168, 7, 22)),
     ("p3", "ch3", Ipv4Addr::new(192, 168, 7, 23)),
@@ -48,7 +48,7 @@ const TCP_PEER: &str = "p3-ch3";
 const ROUTE: [(&str, &str); 3] = [("ch1", "ch2"), ("ch2", "ch1"), ("ch1", "ch3")];
 
 /// How long the probing goes on after the end of a migration.
-const AFTERMATH: Duration = Duration::from_millis(300);
+pub(crate) const AFTERMATH: Duration = Duration::from_millis(300);
 
 /// What the demo is to do.
 #[derive(Debug, Clone)]
@@ -63,10 +63,14 @@ pub struct Options {
 
 /// Tells a person what happens.
 #[derive(Debug)]
-struct Teller(Instant);
+pub(crate) struct Teller(Instant);
 
 impl Teller {
-    fn tell(&self, text: impl Display) {
+    pub(crate) fn new() -> Self {
+        Self(Instant::now())
+    }
+
+    pub(crate) fn tell(&self, text: impl Display) {
         println!("{:>7.2} s  {text}", self.0.elapsed().as_secs_f64());
     }
 }
@@ -78,7 +82,7 @@ impl Teller {
 /// When the lab does not come up or the report cannot be written. What goes
 /// wrong in a migration is in the report.
 pub async fn run(options: &Options) -> Result<Report> {
-    let teller = Teller(Instant::now());
+    let teller = Teller::new();
     if !options.ovn {
         // Before anything is started.
         Limosa::binary()?;
@@ -156,11 +160,7 @@ async fn one(
     to: &str,
 ) -> Result<Guest> {
     let from = source.chassis().to_owned();
-    let probers = try_join_all(PEERS.map(async |(name, chassis, ip)| {
-        let prober = Prober::start(lab, &format!("{name}-{chassis}"), GUEST_IP, options.rate).await?;
-        anyhow::Ok((name, ip, prober))
-    }))
-    .await?;
+    let probing = Probing::start(lab, options.rate).await?;
     teller.tell(format!("p1, p2 and p3 each send {} packets a second to the guest", options.rate));
     let before = Sniffer::start(lab, &from, source.tap()).await?;
 
@@ -180,10 +180,7 @@ async fn one(
 
     // What comes late is to be seen as well.
     tokio::time::sleep(AFTERMATH).await;
-    let ended = probers
-        .into_iter()
-        .map(async |(name, ip, prober)| anyhow::Ok((name.to_owned(), ip, prober.finish().await?)));
-    let peers = try_join_all(ended).await?;
+    let peers = probing.finish().await?;
     let (before, after) = (before.finish().await?, after.finish().await?);
     let left = way.left_behind(lab, &ticket).await?;
     report.failures.extend(left.into_iter().map(|what| format!("after {from} to {to}: {what}")));
@@ -194,6 +191,31 @@ async fn one(
     report.migrations.push(migration);
     ensure!(target.alive(), "the guest's QEMU on {to} has ended");
     Ok(target)
+}
+
+/// All peers' probing of the guest.
+#[derive(Debug)]
+pub(crate) struct Probing(Vec<(&'static str, Ipv4Addr, Prober)>);
+
+impl Probing {
+    /// Starts `rate` packets a second from each peer; each has had an answer
+    /// when this returns.
+    pub(crate) async fn start(lab: &Lab, rate: u32) -> Result<Self> {
+        let probers = PEERS.map(async |(name, chassis, ip)| {
+            let prober = Prober::start(lab, &format!("{name}-{chassis}"), GUEST_IP, rate).await?;
+            anyhow::Ok((name, ip, prober))
+        });
+        Ok(Self(try_join_all(probers).await?))
+    }
+
+    /// Stops it: name, address and probes of each peer.
+    pub(crate) async fn finish(self) -> Result<Vec<(String, Ipv4Addr, ProbeResult)>> {
+        let ended = self
+            .0
+            .into_iter()
+            .map(async |(name, ip, prober)| anyhow::Ok((name.to_owned(), ip, prober.finish().await?)));
+        try_join_all(ended).await
+    }
 }
 
 /// What Limosa and the measuring programs said, next to the report.

@@ -37,7 +37,7 @@ pub struct Versions {
 
 impl Versions {
     /// Asks the programs.
-    pub(super) async fn of(lab: &Lab) -> Result<Self> {
+    pub(crate) async fn of(lab: &Lab) -> Result<Self> {
         let of = async |program: &str| -> Result<String> {
             let said = lab.exec_in(CENTRAL, &[program, "--version"]).await?;
             let number = |word: &&str| word.starts_with(|c: char| c.is_ascii_digit());

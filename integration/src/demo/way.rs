@@ -100,18 +100,7 @@ impl Way {
     /// What is not as it was before: flows of ours on any bridge, options of
     /// the port, processes that have ended.
     pub(super) async fn left_behind(&self, lab: &Lab, ticket: &Ticket) -> Result<Vec<String>> {
-        let mut left = Vec::new();
-        for chassis in lab.all_chassis() {
-            for bridge in chassis.vsctl(&["list-br"]).await?.lines() {
-                for flow in super::limosa::flows_of_ours(&chassis.dump_flows_of(bridge).await?) {
-                    left.push(format!("a flow is left on {bridge} of {}: {flow}", chassis.name()));
-                }
-            }
-        }
-        let options = lab.port_options(&ticket.port).await?;
-        if options != ticket.options {
-            left.push(format!("the options of {} were {} and are {options}", ticket.port, ticket.options));
-        }
+        let mut left = super::limosa::left_behind(lab, &ticket.port, &ticket.options).await?;
         if let Self::Limosa(limosa) = self {
             left.extend(limosa.ended());
         }

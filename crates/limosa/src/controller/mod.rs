@@ -46,16 +46,12 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     if let Some(listen) = options.metrics_listen {
         metrics::serve(listen, metrics.registry.clone(), readiness).await?;
     }
+    let databases = Databases::open(options.nb, options.sb);
     let store = tokio::select! {
-        store = Directory::wait_for(&options.store) => store,
+        (store, ()) = async { tokio::join!(Directory::wait_for(&options.store), databases.ready()) } => store,
         () = shutdown.asked() => return Ok(()),
     };
     let objects = store.watch();
-    let databases = Databases::open(options.nb, options.sb);
-    tokio::select! {
-        () = databases.ready() => {}
-        () = shutdown.asked() => return Ok(()),
-    }
     tracing::info!(store = %options.store.display(), "controller started");
     let retain = options.retain;
     let mut controller = Controller {

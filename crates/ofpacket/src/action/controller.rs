@@ -83,7 +83,7 @@ impl Controller2 {
             w.property_u16(CONTROLLER_ID, WHAT, self.controller_id);
         }
         if self.reason != Self::REASON_ACTION {
-            w.property(REASON, WHAT, |w| w.u8(self.reason));
+            w.property_u8(REASON, WHAT, self.reason);
         }
         if !self.userdata.is_empty() {
             w.property(USERDATA, WHAT, |w| w.slice(&self.userdata));

@@ -1,9 +1,12 @@
 //! Why a request was refused.
 
-use std::fmt;
+use std::fmt::{self, Write};
 
 use bytes::Bytes;
 
+use super::error_names::{NX, STANDARD};
+use super::names::broken_text;
+use super::{Body, Message, experimenter};
 use crate::wire::{Reader, Result, Writer};
 
 /// A switch's refusal (OpenFlow 1.5, section 7.5.4). The message's xid is the refused request's.
@@ -35,133 +38,31 @@ pub enum OfErrorNumber {
 }
 
 const EXPERIMENTER: u16 = 0xffff;
-
 /// `ofp_error_type`: no version in common.
 const HELLO_FAILED: u16 = 0;
-const BAD_REQUEST: u16 = 1;
-const BAD_ACTION: u16 = 2;
-const BAD_INSTRUCTION: u16 = 3;
-const BAD_MATCH: u16 = 4;
-const FLOW_MOD_FAILED: u16 = 5;
-const FLOW_MONITOR_FAILED: u16 = 16;
-const BUNDLE_FAILED: u16 = 17;
 
 impl OfErrorNumber {
-    /// OpenFlow's name, for those that a controller of flows meets; `None` for the others.
+    /// The name of the error as `ovs-ofctl` prints it: all of OpenFlow 1.5's and of Open vSwitch's own;
+    /// `None` for the others.
     pub fn name(self) -> Option<&'static str> {
-        let Self::Standard { kind, code } = self else {
-            return None;
-        };
-        let names: &[&'static str] = match kind {
-            HELLO_FAILED => &["OFPHFC_INCOMPATIBLE", "OFPHFC_EPERM"],
-            BAD_REQUEST => &[
-                "OFPBRC_BAD_VERSION",
-                "OFPBRC_BAD_TYPE",
-                "OFPBRC_BAD_MULTIPART",
-                "OFPBRC_BAD_EXPERIMENTER",
-                "OFPBRC_BAD_EXP_TYPE",
-                "OFPBRC_EPERM",
-                "OFPBRC_BAD_LEN",
-                "OFPBRC_BUFFER_EMPTY",
-                "OFPBRC_BUFFER_UNKNOWN",
-                "OFPBRC_BAD_TABLE_ID",
-                "OFPBRC_IS_SLAVE",
-                "OFPBRC_BAD_PORT",
-                "OFPBRC_BAD_PACKET",
-                "OFPBRC_MULTIPART_BUFFER_OVERFLOW",
-                "OFPBRC_MULTIPART_REQUEST_TIMEOUT",
-                "OFPBRC_MULTIPART_REPLY_TIMEOUT",
-            ],
-            BAD_ACTION => &[
-                "OFPBAC_BAD_TYPE",
-                "OFPBAC_BAD_LEN",
-                "OFPBAC_BAD_EXPERIMENTER",
-                "OFPBAC_BAD_EXP_TYPE",
-                "OFPBAC_BAD_OUT_PORT",
-                "OFPBAC_BAD_ARGUMENT",
-                "OFPBAC_EPERM",
-                "OFPBAC_TOO_MANY",
-                "OFPBAC_BAD_QUEUE",
-                "OFPBAC_BAD_OUT_GROUP",
-                "OFPBAC_MATCH_INCONSISTENT",
-                "OFPBAC_UNSUPPORTED_ORDER",
-                "OFPBAC_BAD_TAG",
-                "OFPBAC_BAD_SET_TYPE",
-                "OFPBAC_BAD_SET_LEN",
-                "OFPBAC_BAD_SET_ARGUMENT",
-                "OFPBAC_BAD_SET_MASK",
-                "OFPBAC_BAD_METER",
-            ],
-            BAD_INSTRUCTION => &[
-                "OFPBIC_UNKNOWN_INST",
-                "OFPBIC_UNSUP_INST",
-                "OFPBIC_BAD_TABLE_ID",
-                "OFPBIC_UNSUP_METADATA",
-                "OFPBIC_UNSUP_METADATA_MASK",
-                "OFPBIC_BAD_EXPERIMENTER",
-                "OFPBIC_BAD_EXP_TYPE",
-                "OFPBIC_BAD_LEN",
-                "OFPBIC_EPERM",
-                "OFPBIC_DUP_INST",
-            ],
-            BAD_MATCH => &[
-                "OFPBMC_BAD_TYPE",
-                "OFPBMC_BAD_LEN",
-                "OFPBMC_BAD_TAG",
-                "OFPBMC_BAD_DL_ADDR_MASK",
-                "OFPBMC_BAD_NW_ADDR_MASK",
-                "OFPBMC_BAD_WILDCARDS",
-                "OFPBMC_BAD_FIELD",
-                "OFPBMC_BAD_VALUE",
-                "OFPBMC_BAD_MASK",
-                "OFPBMC_BAD_PREREQ",
-                "OFPBMC_DUP_FIELD",
-                "OFPBMC_EPERM",
-            ],
-            FLOW_MOD_FAILED => &[
-                "OFPFMFC_UNKNOWN",
-                "OFPFMFC_TABLE_FULL",
-                "OFPFMFC_BAD_TABLE_ID",
-                "OFPFMFC_OVERLAP",
-                "OFPFMFC_EPERM",
-                "OFPFMFC_BAD_TIMEOUT",
-                "OFPFMFC_BAD_COMMAND",
-                "OFPFMFC_BAD_FLAGS",
-                "OFPFMFC_CANT_SYNC",
-                "OFPFMFC_BAD_PRIORITY",
-                "OFPFMFC_IS_SYNC",
-            ],
-            FLOW_MONITOR_FAILED => &[
-                "OFPMOFC_UNKNOWN",
-                "OFPMOFC_MONITOR_EXISTS",
-                "OFPMOFC_INVALID_MONITOR",
-                "OFPMOFC_UNKNOWN_MONITOR",
-                "OFPMOFC_BAD_COMMAND",
-                "OFPMOFC_BAD_FLAGS",
-                "OFPMOFC_BAD_TABLE_ID",
-                "OFPMOFC_BAD_OUT",
-            ],
-            BUNDLE_FAILED => &[
-                "OFPBFC_UNKNOWN",
-                "OFPBFC_EPERM",
-                "OFPBFC_BAD_ID",
-                "OFPBFC_BUNDLE_EXIST",
-                "OFPBFC_BUNDLE_CLOSED",
-                "OFPBFC_OUT_OF_BUNDLES",
-                "OFPBFC_BAD_TYPE",
-                "OFPBFC_BAD_FLAGS",
-                "OFPBFC_MSG_BAD_LEN",
-                "OFPBFC_MSG_BAD_XID",
-                "OFPBFC_MSG_UNSUP",
-                "OFPBFC_MSG_CONFLICT",
-                "OFPBFC_MSG_TOO_MANY",
-                "OFPBFC_MSG_FAILED",
-                "OFPBFC_TIMEOUT",
-                "OFPBFC_BUNDLE_IN_PROGRESS",
-            ],
-            _ => &[],
-        };
-        names.get(usize::from(code)).copied()
+        match self {
+            Self::Standard { kind, code } => {
+                let (_, codes) = STANDARD.get(usize::from(kind))?;
+                codes.get(usize::from(code)).copied().filter(|name| !name.is_empty())
+            }
+            Self::Experimenter { experimenter: experimenter::NX, kind } => {
+                NX.iter().find(|(number, _)| *number == kind).map(|&(_, name)| name)
+            }
+            Self::Experimenter { .. } => None,
+        }
+    }
+
+    /// The name of the type of error, `ofp_error_type`; `None` if it is not OpenFlow's.
+    pub fn type_name(self) -> Option<&'static str> {
+        match self {
+            Self::Standard { kind, .. } => STANDARD.get(usize::from(kind)).map(|&(name, _)| name),
+            Self::Experimenter { .. } => None,
+        }
     }
 
     /// Whether it says that there is no version in common.
@@ -216,5 +117,31 @@ impl OfError {
             }
         }
         w.slice(&self.data);
+    }
+
+    /// A message that was refused is printed as far as it is there.
+    pub(super) fn text(&self, out: &mut String) -> fmt::Result {
+        write!(out, " {}", self.number)?;
+        out.write_char('\n')?;
+        if self.number.is_hello_failed() {
+            return self.data.iter().try_for_each(|&byte| match byte {
+                b'\\' | b'"' | 0..0x20 | 0x7f.. => write!(out, "\\{byte:03o}"),
+                _ => out.write_char(byte.into()),
+            });
+        }
+        match Message::decode(&self.data) {
+            // An error about an error about an error: however deep they go, one is enough.
+            Ok(refused) if !holds_error(&refused.body) => writeln!(out, "{refused}"),
+            _ => broken_text(out, &self.data),
+        }
+    }
+}
+
+fn holds_error(body: &Body) -> bool {
+    match body {
+        Body::Error(_) => true,
+        Body::BundleAdd(add) => holds_error(&add.body),
+        Body::RequestForward(forward) => holds_error(&forward.body),
+        _ => false,
     }
 }

@@ -1,53 +1,29 @@
 //! Changing the flow tables, and the news that a flow went.
 
-use std::time::Duration;
+use std::fmt::{self, Write};
 
-use super::multipart::{decode_stats, encode_stats};
+use super::common::{decode_duration, encode_duration};
+use super::oxs::{self, Stats};
+use super::text::{self, name_or_number};
 use super::{GROUP_ANY, NO_BUFFER, TABLE_ALL};
 use crate::flow::{Flow, FlowStats};
 use crate::instruction::Instruction;
 use crate::wire::{Reader, Result, Writer};
 use crate::{Match, PortNo};
 
-/// What to do with a flow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum FlowModCommand {
-    /// Add it, in place of one with the same key.
-    Add,
-    /// Change the instructions of all that it covers.
-    Modify,
-    /// Change the instructions of the one with the same key.
-    ModifyStrict,
-    /// Remove all that it covers.
-    Delete,
-    /// Remove the one with the same key.
-    DeleteStrict,
-    /// Any other number.
-    Other(u8),
-}
-
-impl FlowModCommand {
-    fn from_wire(command: u8) -> Self {
-        match command {
-            0 => Self::Add,
-            1 => Self::Modify,
-            2 => Self::ModifyStrict,
-            3 => Self::Delete,
-            4 => Self::DeleteStrict,
-            other => Self::Other(other),
-        }
-    }
-
-    fn to_wire(self) -> u8 {
-        match self {
-            Self::Add => 0,
-            Self::Modify => 1,
-            Self::ModifyStrict => 2,
-            Self::Delete => 3,
-            Self::DeleteStrict => 4,
-            Self::Other(other) => other,
-        }
+wire_enum! {
+    /// What to do with a flow.
+    FlowModCommand: u8 {
+        /// Add it, in place of one with the same key.
+        Add = 0 "ADD",
+        /// Change the instructions of all that it covers.
+        Modify = 1 "MOD",
+        /// Change the instructions of the one with the same key.
+        ModifyStrict = 2 "MOD_STRICT",
+        /// Remove all that it covers.
+        Delete = 3 "DEL",
+        /// Remove the one with the same key.
+        DeleteStrict = 4 "DEL_STRICT",
     }
 }
 
@@ -143,6 +119,41 @@ impl FlowMod {
         flow.match_.encode(w);
         flow.instructions.iter().for_each(|instruction| instruction.encode(w));
     }
+
+    pub(super) fn text(&self, out: &mut String) -> fmt::Result {
+        let (flow, add) = (&self.flow, self.command == FlowModCommand::Add);
+        match self.command {
+            FlowModCommand::Other(command) => write!(out, " cmd:{command}")?,
+            command => write!(out, " {command}")?,
+        }
+        if flow.table_id != 0 {
+            write!(out, " table:{}", flow.table_id)?;
+        }
+        let match_ = text::prioritised(flow.priority, &flow.match_);
+        write!(out, " {match_}{}", if match_.is_empty() { "" } else { " " })?;
+        if add && flow.cookie != 0 && flow.cookie != u64::MAX {
+            write!(out, "cookie:{:#x} ", flow.cookie)?;
+        }
+        if !add && self.cookie_mask != 0 {
+            write!(out, "cookie:{:#x}/{:#x} ", flow.cookie, self.cookie_mask)?;
+        }
+        for (name, n) in [("idle", flow.idle_timeout), ("hard", flow.hard_timeout)] {
+            if n != 0 {
+                write!(out, "{name}:{n} ")?;
+            }
+        }
+        if add && flow.importance != 0 {
+            write!(out, "importance:{} ", flow.importance)?;
+        }
+        if self.buffer_id != NO_BUFFER {
+            write!(out, "buf:{:#x} ", self.buffer_id)?;
+        }
+        if self.out_port != PortNo::ANY {
+            write!(out, "out_port:{} ", self.out_port)?;
+        }
+        let flags = Flow { flags: flow.flags, ..Flow::new(0, 0, Match::new(), Vec::new()) };
+        write!(out, "{}{}", text::limits(&flags), text::instructions(&flow.instructions))
+    }
 }
 
 /// A flow went (OpenFlow 1.5, section 7.4.2). Its instructions are not told.
@@ -164,10 +175,7 @@ impl FlowRemoved {
             hard_timeout,
             ..Flow::new(table_id, priority, Match::decode(r)?, Vec::new())
         };
-        let mut stats =
-            FlowStats { flow, duration: Duration::ZERO, idle: None, packet_count: 0, byte_count: 0 };
-        decode_stats(r, &mut stats)?;
-        Ok(Self { reason, stats })
+        Ok(Self { reason, stats: Stats::decode(r)?.of_flow(flow) })
     }
 
     pub(super) fn encode(&self, w: &mut Writer<'_>) {
@@ -179,6 +187,97 @@ impl FlowRemoved {
         w.u16(flow.hard_timeout);
         w.u64(flow.cookie);
         flow.match_.encode(w);
-        encode_stats(&self.stats, w);
+        oxs::encode_flow_stats(&self.stats, w);
     }
+
+    pub(super) fn text(&self, out: &mut String) -> fmt::Result {
+        removed_text(out, self.reason, &self.stats)
+    }
+}
+
+/// The names of `ofp_flow_removed_reason`.
+pub(super) const FLOW_REMOVED_REASONS: [&str; 6] =
+    ["idle", "hard", "delete", "group_delete", "meter_delete", "eviction"];
+
+fn removed_text(out: &mut String, reason: u8, stats: &FlowStats) -> fmt::Result {
+    let FlowStats { flow, duration, packet_count, byte_count, .. } = stats;
+    write!(out, " {}", text::prioritised(flow.priority, &flow.match_))?;
+    write!(out, " reason={}", name_or_number(&FLOW_REMOVED_REASONS, reason.into()))?;
+    if flow.table_id != TABLE_ALL {
+        write!(out, " table_id={}", flow.table_id)?;
+    }
+    if flow.cookie != 0 {
+        write!(out, " cookie:{:#x}", flow.cookie)?;
+    }
+    out.write_str(" duration")?;
+    text::duration(out, *duration)?;
+    write!(out, " idle{}", flow.idle_timeout)?;
+    if flow.hard_timeout != 0 {
+        write!(out, " hard{}", flow.hard_timeout)?;
+    }
+    writeln!(out, " pkts{packet_count} bytes{byte_count}")
+}
+
+/// A flow went, in Open vSwitch's older form (`NXT_FLOW_REMOVED`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NxFlowRemoved {
+    /// `ofp_flow_removed_reason`.
+    pub reason: u8,
+    /// The flow, without hard timeout, and what it had done. Table 255 stands for one that is not told.
+    pub stats: FlowStats,
+}
+
+impl NxFlowRemoved {
+    /// ```text
+    /// +--------+----------+--------+-----------+----------+------+-----------+---------+-------+
+    /// | cookie | priority | reason | table + 1 | duration | idle | match_len | packets | bytes |
+    /// +--------+----------+--------+-----------+----------+------+-----------+---------+-------+
+    /// | match fields, padded to 8                                                              |
+    /// +----------------------------------------------------------------------------------------+
+    /// ```
+    pub(super) fn decode(r: &mut Reader<'_>) -> Result<Self> {
+        let (cookie, priority, reason) = (r.u64()?, r.u16()?, r.u8()?);
+        let table_id = r.u8()?.wrapping_sub(1);
+        let duration = decode_duration(r)?;
+        let (idle_timeout, match_len) = (r.u16()?, r.u16()?);
+        let (packet_count, byte_count) = (r.u64()?, r.u64()?);
+        let match_ = decode_nx_match(r, match_len)?;
+        let flow = Flow { cookie, idle_timeout, ..Flow::new(table_id, priority, match_, Vec::new()) };
+        Ok(Self { reason, stats: FlowStats { flow, duration, idle: None, packet_count, byte_count } })
+    }
+
+    pub(super) fn encode(&self, w: &mut Writer<'_>) {
+        let FlowStats { flow, duration, packet_count, byte_count, .. } = &self.stats;
+        w.u64(flow.cookie);
+        w.u16(flow.priority);
+        w.u8(self.reason);
+        w.u8(flow.table_id.wrapping_add(1));
+        encode_duration(*duration, w);
+        w.u16(flow.idle_timeout);
+        let len_at = w.pos();
+        w.u16(0);
+        w.u64(*packet_count);
+        w.u64(*byte_count);
+        encode_nx_match(&flow.match_, len_at, w);
+    }
+
+    pub(super) fn text(&self, out: &mut String) -> fmt::Result {
+        removed_text(out, self.reason, &self.stats)
+    }
+}
+
+/// Match fields of this length, and the zeros behind them.
+pub(super) fn decode_nx_match(r: &mut Reader<'_>, len: u16) -> Result<Match> {
+    let len = usize::from(len);
+    let fields = r.sub(len, "match")?;
+    r.skip_padding(len);
+    Match::decode_fields(fields)
+}
+
+/// Match fields, their length at `len_at`, and the zeros behind them.
+pub(super) fn encode_nx_match(match_: &Match, len_at: usize, w: &mut Writer<'_>) {
+    let from = w.pos();
+    match_.encode_fields(w);
+    w.patch_len(len_at, from, "match");
+    w.pad(from);
 }

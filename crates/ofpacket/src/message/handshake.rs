@@ -1,15 +1,21 @@
 //! HELLO, features and configuration: what is said first.
 
+use std::fmt::{self, Write};
+
+use super::property::{Property, encode_unknown};
+use super::text::{self, hex_dump};
 use crate::error::DecodeErrorKind;
 use crate::wire::{Reader, Result, Writer};
 
 /// The first message of either side (OpenFlow 1.5, section 7.5.1).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Hello {
     /// The version byte of the header: the highest version that the sender speaks.
     pub version: u8,
     /// Bit `n` of element `i`: the sender speaks version `32 * i + n`. Empty if it did not say.
     pub bitmaps: Vec<u32>,
+    /// Elements that are not known here, as they were.
+    pub other: Vec<Property>,
 }
 
 const VERSION_BITMAP: u16 = 1;
@@ -17,7 +23,7 @@ const VERSION_BITMAP: u16 = 1;
 impl Hello {
     /// Speaks OpenFlow 1.5 and nothing else.
     pub fn only_1_5() -> Self {
-        Self { version: super::VERSION, bitmaps: vec![1 << super::VERSION] }
+        Self { version: super::VERSION, bitmaps: vec![1 << super::VERSION], other: Vec::new() }
     }
 
     /// Whether the sender speaks this version.
@@ -30,22 +36,42 @@ impl Hello {
     }
 
     pub(super) fn decode(version: u8, r: &mut Reader<'_>) -> Result<Self> {
-        let mut bitmaps = Vec::new();
+        let (mut bitmaps, mut other) = (Vec::new(), Vec::new());
         while !r.is_empty() {
             let (kind, mut body) = r.property("hello element")?;
             if kind == VERSION_BITMAP {
                 while !body.is_empty() {
                     bitmaps.push(body.u32()?);
                 }
+            } else {
+                other.push(Property { kind, body: body.rest() });
             }
         }
-        Ok(Self { version, bitmaps })
+        Ok(Self { version, bitmaps, other })
     }
 
     pub(super) fn encode(&self, w: &mut Writer<'_>) {
         if !self.bitmaps.is_empty() {
             w.property(VERSION_BITMAP, "hello", |w| self.bitmaps.iter().for_each(|&bits| w.u32(bits)));
         }
+        encode_unknown(&self.other, w, "hello");
+    }
+
+    /// The versions; if there is more than that, all bytes of the message.
+    pub(super) fn text(&self, out: &mut String, message: &[u8]) -> fmt::Result {
+        out.write_str("\n version bitmap: ")?;
+        let first = self.bitmaps.first().map_or(0, |bitmap| bitmap & !1);
+        let spoken: Vec<_> = match first {
+            0 => (1..=self.version).collect(),
+            _ => (1..32).filter(|version| first & 1 << version != 0).collect(),
+        };
+        let spoken: Vec<_> = spoken.iter().map(|version| format!("{version:#04x}")).collect();
+        out.write_str(&spoken.join(", "))?;
+        if self.other.is_empty() && (first != 0 || self.bitmaps.is_empty()) {
+            return Ok(());
+        }
+        out.write_str("\n unknown data in hello:\n")?;
+        hex_dump(out, message)
     }
 }
 
@@ -84,6 +110,29 @@ impl Features {
         w.u32(self.capabilities);
         w.zeros(4);
     }
+
+    pub(super) fn text(&self, out: &mut String) -> fmt::Result {
+        let Self { n_tables, n_buffers, .. } = self;
+        write!(out, " dpid:{:016x}\nn_tables:{n_tables}, n_buffers:{n_buffers}", self.datapath_id)?;
+        if self.auxiliary_id != 0 {
+            write!(out, ", auxiliary_id:{}", self.auxiliary_id)?;
+        }
+        out.write_str("\ncapabilities: ")?;
+        const NAMES: [(u32, &str); 9] = [
+            (1, "FLOW_STATS"),
+            (2, "TABLE_STATS"),
+            (4, "PORT_STATS"),
+            (8, "GROUP_STATS"),
+            (32, "IP_REASM"),
+            (64, "QUEUE_STATS"),
+            (256, "PORT_BLOCKED"),
+            (512, "BUNDLES"),
+            (1024, "FLOW_MONITORING"),
+        ];
+        let known = NAMES.iter().fold(0, |bits, (bit, _)| bits | bit);
+        text::bits(out, self.capabilities & known, &NAMES, ' ')?;
+        out.write_char('\n')
+    }
 }
 
 /// How a switch is set (OpenFlow 1.5, section 7.3.2).
@@ -107,5 +156,10 @@ impl SwitchConfig {
     pub(super) fn encode(&self, w: &mut Writer<'_>) {
         w.u16(self.flags);
         w.u16(self.miss_send_len);
+    }
+
+    pub(super) fn text(&self, out: &mut String) -> fmt::Result {
+        let frags = ["normal", "drop", "reassemble", "nx-match"][usize::from(self.flags & 3)];
+        writeln!(out, " frags={frags} miss_send_len={}", self.miss_send_len)
     }
 }

@@ -8,30 +8,90 @@
 //! ```
 //! (OpenFlow 1.5, section 7.1.1, `ofp_header`)
 
-mod control;
+#[macro_use]
+mod macros;
+
+mod async_config;
+mod body;
+mod bundle;
+mod common;
+mod ct_flush;
 mod error_message;
+mod error_names;
 mod experimenter;
+mod fields;
+mod flow_desc;
 mod flow_mod;
+mod frame;
+mod group;
+mod group_stats;
 mod handshake;
+mod ipfix;
+mod meter;
 mod monitor;
 mod multipart;
+mod multipart_reply;
+mod multipart_request;
+mod names;
+mod oxs;
 mod packet;
-mod port_desc;
+mod packet_in2;
+mod port;
+mod port_stats;
+mod property;
+mod queue;
+mod reassembly;
+mod request_forward;
+mod role;
+mod switch_desc;
+mod table;
+mod table_features;
+mod table_text;
+mod text;
+mod tlv_table;
+
+use std::fmt;
 
 use bytes::{Bytes, BytesMut};
 
-pub use control::{AsyncConfig, BundleAdd, BundleControl, BundleControlType, Role, RoleMessage};
+pub use async_config::{AsyncConfig, NxAsyncConfig};
+pub use body::Body;
+pub use bundle::{BundleAdd, BundleControl, BundleControlType};
+pub use ct_flush::{CtFlush, CtFlushProperty, CtTupleProperty};
 pub use error_message::{OfError, OfErrorNumber};
-pub use experimenter::{Experimenter, TlvMap, TlvTable};
-pub use flow_mod::{FlowMod, FlowModCommand, FlowRemoved};
-pub use handshake::{Features, Hello, SwitchConfig};
-pub use monitor::{FlowMonitorCommand, FlowMonitorRequest, FlowUpdate, FlowUpdateEvent};
-pub use multipart::{
-    FlowDescRequest, MultipartReply, MultipartRequest, ReplyBody, RequestBody, SwitchDesc, TableDesc,
+pub use experimenter::Experimenter;
+pub use flow_desc::{AggregateStats, FlowDescRequest};
+pub use flow_mod::{FlowMod, FlowModCommand, FlowRemoved, NxFlowRemoved};
+pub use group::{
+    BUCKET_ALL, BUCKET_FIRST, BUCKET_LAST, Bucket, BucketProperty, GROUP_ALL, Group, GroupMod,
+    GroupModCommand, GroupProperty, GroupType,
 };
+pub use group_stats::{GroupFeatures, GroupStats};
+pub use handshake::{Features, Hello, SwitchConfig};
+pub use ipfix::IpfixStats;
+pub use meter::{
+    METER_ALL, METER_CONTROLLER, METER_SLOWPATH, MeterBand, MeterConfig, MeterFeatures, MeterMod,
+    MeterModCommand, MeterStats,
+};
+pub use monitor::{FlowMonitorCommand, FlowMonitorRequest, FlowUpdate, FlowUpdateEvent};
+pub use multipart_reply::{MultipartReply, ReplyBody};
+pub use multipart_request::{MultipartRequest, RequestBody};
 pub(crate) use packet::packet_in_reason;
-pub use packet::{PacketIn, PacketIn2, PacketOut};
-pub use port_desc::{PortDesc, PortStatus};
+pub use packet::{NxPacketIn, PacketIn, PacketOut};
+pub use packet_in2::PacketIn2;
+pub use port::{PortDesc, PortDescProperty, PortMod, PortModProperty, PortStatus};
+pub use port_stats::{PortStats, PortStatsProperty};
+pub use property::Property;
+pub use queue::{QUEUE_ALL, QueueDesc, QueueDescProperty, QueueRequest, QueueStats};
+pub use reassembly::{Reassembly, ReassemblyError};
+pub use request_forward::RequestForward;
+pub use role::{Role, RoleMessage, RoleStatus};
+pub use switch_desc::SwitchDesc;
+pub use table::{TableDesc, TableMod, TableProperty, TableStats, TableStatus};
+pub use table_features::{
+    OxmId, TableFeature, TableFeatureKind, TableFeatureValue, TableFeatures, TableFeaturesCommand,
+};
+pub use tlv_table::{TlvMap, TlvTable, TlvTableCommand, TlvTableMod};
 
 use crate::error::{DecodeError, DecodeErrorKind, EncodeError};
 use crate::wire::{Reader, Result, Writer};
@@ -52,6 +112,29 @@ pub const TABLE_ALL: u8 = 0xff;
 pub const GROUP_ANY: u32 = 0xffff_ffff;
 
 /// A message: what it says, and the number that ties answers to questions.
+///
+/// A message that was decoded always encodes to the very bytes that it was decoded from (but for the version
+/// byte of an error that is not one of OpenFlow 1.5). What is not known here, or was written in a way that
+/// this crate would not write it, with padding that is not zero for example, is kept as it was: in
+/// [`Body::Unknown`], and in variants called `Other` within the typed messages.
+///
+/// The text is that of `ovs-ofctl ofp-parse`, without the newline at its end. It differs in this:
+///
+/// - What Open vSwitch refuses to decode for what it says (a role or a command that there is not, meter flags
+///   that contradict each other) it prints as an error with a hexadecimal dump; here it is printed as what it
+///   says. Errors that have no name are printed by their numbers.
+/// - A message in [`Body::Unknown`] whose type is known is printed by its name and as a hexadecimal dump.
+/// - An OFPT_TABLE_MOD with eviction flags: Open vSwitch takes them for something else
+///   (`ofputil_decode_table_mod()`).
+/// - Packets that are not Ethernet frames are printed as their type only.
+///
+/// ```
+/// use ofpacket::{Body, Message, MultipartRequest, PortNo, RequestBody};
+///
+/// let body = RequestBody::PortStats(PortNo::ANY);
+/// let message = Message { xid: 7, body: Body::MultipartRequest(MultipartRequest::new(body)) };
+/// assert_eq!(message.to_string(), "OFPST_PORT request (OF1.5) (xid=0x7): port_no=ANY");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
     /// An answer carries the number of its request.
@@ -59,98 +142,6 @@ pub struct Message {
     /// What it says.
     pub body: Body,
 }
-
-/// What a message says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Body {
-    /// The first message of either side.
-    Hello(Hello),
-    /// A request was refused.
-    Error(OfError),
-    /// Are you there?
-    EchoRequest(Bytes),
-    /// Yes, with the request's bytes.
-    EchoReply(Bytes),
-    /// An extension.
-    Experimenter(Experimenter),
-    /// What are you?
-    FeaturesRequest,
-    /// That.
-    FeaturesReply(Features),
-    /// How are you set?
-    GetConfigRequest,
-    /// So.
-    GetConfigReply(SwitchConfig),
-    /// Be set so.
-    SetConfig(SwitchConfig),
-    /// A packet for the controller, in OpenFlow's own form.
-    PacketIn(PacketIn),
-    /// A flow went away.
-    FlowRemoved(FlowRemoved),
-    /// A port came, went or changed.
-    PortStatus(PortStatus),
-    /// Send this packet.
-    PacketOut(PacketOut),
-    /// Change the flow tables.
-    FlowMod(FlowMod),
-    /// A question with a long answer.
-    MultipartRequest(MultipartRequest),
-    /// A part of the answer.
-    MultipartReply(MultipartReply),
-    /// Finish what came before.
-    BarrierRequest,
-    /// Finished.
-    BarrierReply,
-    /// What is my role, or let it be this.
-    RoleRequest(RoleMessage),
-    /// It is this.
-    RoleReply(RoleMessage),
-    /// Which asynchronous messages do I get?
-    GetAsyncRequest,
-    /// These.
-    GetAsyncReply(AsyncConfig),
-    /// Send me these.
-    SetAsync(AsyncConfig),
-    /// Open, close, commit or discard a bundle.
-    BundleControl(BundleControl),
-    /// Put a message into a bundle.
-    BundleAdd(BundleAdd),
-    /// Any other message, its body as it was.
-    Unknown {
-        /// `ofp_type`.
-        kind: u8,
-        /// What follows the header.
-        body: Bytes,
-    },
-}
-
-const HELLO: u8 = 0;
-const ERROR: u8 = 1;
-const ECHO_REQUEST: u8 = 2;
-const ECHO_REPLY: u8 = 3;
-const EXPERIMENTER: u8 = 4;
-const FEATURES_REQUEST: u8 = 5;
-const FEATURES_REPLY: u8 = 6;
-const GET_CONFIG_REQUEST: u8 = 7;
-const GET_CONFIG_REPLY: u8 = 8;
-const SET_CONFIG: u8 = 9;
-const PACKET_IN: u8 = 10;
-const FLOW_REMOVED: u8 = 11;
-const PORT_STATUS: u8 = 12;
-const PACKET_OUT: u8 = 13;
-const FLOW_MOD: u8 = 14;
-const MULTIPART_REQUEST: u8 = 18;
-const MULTIPART_REPLY: u8 = 19;
-const BARRIER_REQUEST: u8 = 20;
-const BARRIER_REPLY: u8 = 21;
-const ROLE_REQUEST: u8 = 24;
-const ROLE_REPLY: u8 = 25;
-const GET_ASYNC_REQUEST: u8 = 26;
-const GET_ASYNC_REPLY: u8 = 27;
-const SET_ASYNC: u8 = 28;
-const BUNDLE_CONTROL: u8 = 33;
-const BUNDLE_ADD: u8 = 34;
 
 /// The length of the message that `bytes` begin with, once its header is there.
 ///
@@ -185,12 +176,16 @@ impl Message {
         if len < HEADER_LEN || outermost && len < r.len() {
             return Err(r.error(DecodeErrorKind::BadLength(len)));
         }
-        if version != VERSION && !matches!(kind, HELLO | ERROR) {
+        if version != VERSION && !matches!(kind, body::HELLO | body::ERROR) {
             return Err(r.error(DecodeErrorKind::BadVersion(version)));
         }
-        let mut body = r.sub(len, "message")?;
-        body.skip(HEADER_LEN)?;
-        let body = Body::decode(version, kind, xid, &mut body, outermost)?;
+        let mut message = r.sub(len, "message")?;
+        let mut raw = message.clone();
+        message.skip(HEADER_LEN)?;
+        let body = Body::decode(version, kind, xid, &mut message, outermost)?;
+        raw.skip(HEADER_LEN)?;
+        let body =
+            if body.encodes_to(xid, raw.peek()) { body } else { Body::Unknown { kind, body: raw.rest() } };
         Ok(Self { xid, body })
     }
 
@@ -225,100 +220,10 @@ fn encode_message(xid: u32, body: &Body, w: &mut Writer<'_>) {
     w.patch_len(from + 2, from, "message");
 }
 
-impl Body {
-    /// `ofp_type`, the second byte of the header.
-    pub fn kind(&self) -> u8 {
-        match self {
-            Self::Hello(_) => HELLO,
-            Self::Error(_) => ERROR,
-            Self::EchoRequest(_) => ECHO_REQUEST,
-            Self::EchoReply(_) => ECHO_REPLY,
-            Self::Experimenter(_) => EXPERIMENTER,
-            Self::FeaturesRequest => FEATURES_REQUEST,
-            Self::FeaturesReply(_) => FEATURES_REPLY,
-            Self::GetConfigRequest => GET_CONFIG_REQUEST,
-            Self::GetConfigReply(_) => GET_CONFIG_REPLY,
-            Self::SetConfig(_) => SET_CONFIG,
-            Self::PacketIn(_) => PACKET_IN,
-            Self::FlowRemoved(_) => FLOW_REMOVED,
-            Self::PortStatus(_) => PORT_STATUS,
-            Self::PacketOut(_) => PACKET_OUT,
-            Self::FlowMod(_) => FLOW_MOD,
-            Self::MultipartRequest(_) => MULTIPART_REQUEST,
-            Self::MultipartReply(_) => MULTIPART_REPLY,
-            Self::BarrierRequest => BARRIER_REQUEST,
-            Self::BarrierReply => BARRIER_REPLY,
-            Self::RoleRequest(_) => ROLE_REQUEST,
-            Self::RoleReply(_) => ROLE_REPLY,
-            Self::GetAsyncRequest => GET_ASYNC_REQUEST,
-            Self::GetAsyncReply(_) => GET_ASYNC_REPLY,
-            Self::SetAsync(_) => SET_ASYNC,
-            Self::BundleControl(_) => BUNDLE_CONTROL,
-            Self::BundleAdd(_) => BUNDLE_ADD,
-            Self::Unknown { kind, .. } => *kind,
-        }
-    }
-
-    fn decode(version: u8, kind: u8, xid: u32, r: &mut Reader<'_>, outermost: bool) -> Result<Self> {
-        let body = match kind {
-            HELLO => Self::Hello(Hello::decode(version, r)?),
-            ERROR => Self::Error(OfError::decode(r)?),
-            ECHO_REQUEST => Self::EchoRequest(r.rest()),
-            ECHO_REPLY => Self::EchoReply(r.rest()),
-            EXPERIMENTER => Self::Experimenter(Experimenter::decode(r)?),
-            FEATURES_REQUEST => Self::FeaturesRequest,
-            FEATURES_REPLY => Self::FeaturesReply(Features::decode(r)?),
-            GET_CONFIG_REQUEST => Self::GetConfigRequest,
-            GET_CONFIG_REPLY => Self::GetConfigReply(SwitchConfig::decode(r)?),
-            SET_CONFIG => Self::SetConfig(SwitchConfig::decode(r)?),
-            PACKET_IN => Self::PacketIn(PacketIn::decode(r)?),
-            FLOW_REMOVED => Self::FlowRemoved(FlowRemoved::decode(r)?),
-            PORT_STATUS => Self::PortStatus(PortStatus::decode(r)?),
-            PACKET_OUT => Self::PacketOut(PacketOut::decode(r)?),
-            FLOW_MOD => Self::FlowMod(FlowMod::decode(r)?),
-            MULTIPART_REQUEST => Self::MultipartRequest(MultipartRequest::decode(r)?),
-            MULTIPART_REPLY => Self::MultipartReply(MultipartReply::decode(r)?),
-            BARRIER_REQUEST => Self::BarrierRequest,
-            BARRIER_REPLY => Self::BarrierReply,
-            ROLE_REQUEST => Self::RoleRequest(RoleMessage::decode(r)?),
-            ROLE_REPLY => Self::RoleReply(RoleMessage::decode(r)?),
-            GET_ASYNC_REQUEST => Self::GetAsyncRequest,
-            GET_ASYNC_REPLY => Self::GetAsyncReply(AsyncConfig::decode(r)?),
-            SET_ASYNC => Self::SetAsync(AsyncConfig::decode(r)?),
-            BUNDLE_CONTROL => Self::BundleControl(BundleControl::decode(r)?),
-            // A bundle within a bundle is not allowed, and must not nest without bound here.
-            BUNDLE_ADD if outermost => Self::BundleAdd(BundleAdd::decode(xid, r)?),
-            _ => Self::Unknown { kind, body: r.rest() },
-        };
-        r.finish()?;
-        Ok(body)
-    }
-
-    fn encode(&self, xid: u32, w: &mut Writer<'_>) {
-        match self {
-            Self::Hello(hello) => hello.encode(w),
-            Self::Error(error) => error.encode(w),
-            Self::EchoRequest(data) | Self::EchoReply(data) => w.slice(data),
-            Self::Experimenter(experimenter) => experimenter.encode(w),
-            Self::FeaturesReply(features) => features.encode(w),
-            Self::GetConfigReply(config) | Self::SetConfig(config) => config.encode(w),
-            Self::PacketIn(packet) => packet.encode(w),
-            Self::FlowRemoved(removed) => removed.encode(w),
-            Self::PortStatus(status) => status.encode(w),
-            Self::PacketOut(packet) => packet.encode(w),
-            Self::FlowMod(flow_mod) => flow_mod.encode(w),
-            Self::MultipartRequest(request) => request.encode(w),
-            Self::MultipartReply(reply) => reply.encode(w),
-            Self::FeaturesRequest
-            | Self::GetConfigRequest
-            | Self::BarrierRequest
-            | Self::BarrierReply
-            | Self::GetAsyncRequest => {}
-            Self::RoleRequest(role) | Self::RoleReply(role) => role.encode(w),
-            Self::GetAsyncReply(config) | Self::SetAsync(config) => config.encode(w),
-            Self::BundleControl(control) => control.encode(w),
-            Self::BundleAdd(add) => add.encode(xid, w),
-            Self::Unknown { body, .. } => w.slice(body),
-        }
+impl fmt::Display for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = String::new();
+        self.body.message_text(self.xid, &mut out)?;
+        f.write_str(&out)
     }
 }

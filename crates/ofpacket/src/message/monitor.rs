@@ -1,27 +1,29 @@
 //! Being told of flows as they change (OpenFlow 1.5, sections 7.3.5.17 and 7.3.5.18). Open vSwitch has it
 //! since 3.0.
 
+use std::fmt::{self, Write};
+
 use bytes::Bytes;
 
-use super::multipart::entry;
+use super::common::entry;
+use super::flow_mod::FLOW_REMOVED_REASONS;
+use super::text::{self, Hex};
 use super::{GROUP_ANY, TABLE_ALL};
 use crate::flow::Flow;
 use crate::instruction::Instruction;
 use crate::wire::{Reader, Result, Writer};
 use crate::{Match, PortNo};
 
-/// What to do with a monitor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum FlowMonitorCommand {
-    /// Make it.
-    Add,
-    /// Change it.
-    Modify,
-    /// End it.
-    Delete,
-    /// Any other number.
-    Other(u8),
+wire_enum! {
+    /// What to do with a monitor.
+    FlowMonitorCommand: u8 {
+        /// Make it.
+        Add = 0 "add",
+        /// Change it.
+        Modify = 1 "modify",
+        /// End it.
+        Delete = 2 "delete",
+    }
 }
 
 /// Tell me of these flows.
@@ -85,12 +87,7 @@ impl FlowMonitorRequest {
             out_group: r.u32()?,
             flags: r.u16()?,
             table_id: r.u8()?,
-            command: match r.u8()? {
-                0 => FlowMonitorCommand::Add,
-                1 => FlowMonitorCommand::Modify,
-                2 => FlowMonitorCommand::Delete,
-                other => FlowMonitorCommand::Other(other),
-            },
+            command: FlowMonitorCommand::from_wire(r.u8()?),
             match_: Match::decode(r)?,
         })
     }
@@ -101,13 +98,31 @@ impl FlowMonitorRequest {
         w.u32(self.out_group);
         w.u16(self.flags);
         w.u8(self.table_id);
-        w.u8(match self.command {
-            FlowMonitorCommand::Add => 0,
-            FlowMonitorCommand::Modify => 1,
-            FlowMonitorCommand::Delete => 2,
-            FlowMonitorCommand::Other(other) => other,
-        });
+        w.u8(self.command.to_wire());
         self.match_.encode(w);
+    }
+
+    pub(super) fn text(&self, out: &mut String) -> fmt::Result {
+        write!(out, "\n id={}", self.monitor_id)?;
+        if self.command == FlowMonitorCommand::Delete {
+            return write!(out, " command={}", self.command);
+        }
+        out.write_str(" flags=")?;
+        const FLAGS: [&str; 7] = ["initial", "add", "delete", "modify", "actions", "no-abbrev", "own"];
+        let names: Vec<_> = FLAGS.iter().enumerate().map(|(i, &name)| (1 << i, name)).collect();
+        text::bits(out, self.flags.into(), &names, ',')?;
+        if self.out_port != PortNo::ANY {
+            write!(out, " out_port={}", self.out_port)?;
+        }
+        if self.out_group != 0 && self.out_group != GROUP_ANY {
+            // Open vSwitch prints it as a signed number.
+            write!(out, " out_group={}", self.out_group.cast_signed())?;
+        }
+        if self.table_id != TABLE_ALL {
+            write!(out, " table={}", self.table_id)?;
+        }
+        let match_ = self.match_.to_string();
+        if match_.is_empty() { Ok(()) } else { write!(out, " {match_}") }
     }
 }
 
@@ -231,5 +246,38 @@ impl FlowUpdate {
             }
         }
         w.patch_len(from, from, WHAT);
+    }
+
+    pub(super) fn text(&self, out: &mut String) -> fmt::Result {
+        out.write_str("\n event=")?;
+        let flow = match self {
+            Self::Full { event, reason, flow } => {
+                match event {
+                    FlowUpdateEvent::Initial => out.write_str("INITIAL")?,
+                    FlowUpdateEvent::Added => out.write_str("ADDED")?,
+                    FlowUpdateEvent::Modified => out.write_str("MODIFIED")?,
+                    FlowUpdateEvent::Removed => {
+                        let reason = text::name_or_number(&FLOW_REMOVED_REASONS, (*reason).into());
+                        write!(out, "DELETED reason={reason}")?;
+                    }
+                }
+                flow
+            }
+            Self::Abbrev { xid } => return write!(out, "ABBREV xid={xid:#x}"),
+            Self::Paused => return out.write_str("PAUSED"),
+            Self::Resumed => return out.write_str("RESUMED"),
+            Self::Other { event, .. } => return write!(out, "{event}"),
+        };
+        write!(out, " table={}", flow.table_id)?;
+        for (name, seconds) in [("idle_timeout", flow.idle_timeout), ("hard_timeout", flow.hard_timeout)] {
+            if seconds != 0 {
+                write!(out, " {name}={seconds}")?;
+            }
+        }
+        write!(out, " cookie={} {}", Hex(flow.cookie), flow.match_)?;
+        if flow.instructions.is_empty() {
+            return Ok(());
+        }
+        write!(out, "{}{}", if out.ends_with(' ') { "" } else { " " }, text::instructions(&flow.instructions))
     }
 }

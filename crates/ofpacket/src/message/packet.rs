@@ -1,8 +1,11 @@
 //! Packets to and from the controller.
 
+use std::fmt::{self, Write};
+
 use bytes::Bytes;
 
-use super::NO_BUFFER;
+use super::flow_mod::{decode_nx_match, encode_nx_match};
+use super::{NO_BUFFER, frame, text};
 use crate::action::{self, Action};
 use crate::wire::{Reader, Result, Writer};
 use crate::{Match, OxmField, PortNo};
@@ -45,102 +48,104 @@ impl PacketIn {
         w.zeros(2);
         w.slice(&self.packet);
     }
-}
 
-/// A packet for the controller, in Open vSwitch's extensible form (`NXT_PACKET_IN2`). Properties that are
-/// not known here are left out.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct PacketIn2 {
-    /// The packet, from its Ethernet header on.
-    pub packet: Bytes,
-    /// Bytes of the packet, if `packet` is shorter.
-    pub full_len: Option<u32>,
-    /// The switch's buffer, if it keeps the packet.
-    pub buffer_id: Option<u32>,
-    /// Where it was.
-    pub table_id: u8,
-    /// Of the flow that sent it.
-    pub cookie: u64,
-    /// `ofp_packet_in_reason`.
-    pub reason: u8,
-    /// The fields that are not in the packet itself.
-    pub metadata: Match,
-    /// What the action said.
-    pub userdata: Bytes,
-    /// With this, the switch can go on where it stopped; only it knows what it means.
-    pub continuation: Option<Bytes>,
-}
-
-const WHAT: &str = "packet-in";
-const PACKET: u16 = 0;
-const FULL_LEN: u16 = 1;
-const BUFFER_ID: u16 = 2;
-const TABLE_ID: u16 = 3;
-const COOKIE: u16 = 4;
-const REASON: u16 = 5;
-const METADATA: u16 = 6;
-const USERDATA: u16 = 7;
-const CONTINUATION: u16 = 8;
-
-impl PacketIn2 {
-    /// The port that the packet came in on, if the switch says so.
-    pub fn in_port(&self) -> Option<PortNo> {
-        let oxm = self.metadata.get(OxmField::IN_PORT)?;
-        u32::try_from(oxm.to_u128()?).ok().map(PortNo)
+    pub(super) fn text(&self, out: &mut String) -> fmt::Result {
+        packet_in_text(out, self.header())
     }
 
-    pub(super) fn decode(r: &mut Reader<'_>) -> Result<Self> {
-        let mut out = Self::default();
-        while !r.is_empty() {
-            let (kind, mut body) = r.property(WHAT)?;
-            match kind {
-                PACKET => out.packet = body.rest(),
-                FULL_LEN => out.full_len = Some(body.u32()?),
-                BUFFER_ID => out.buffer_id = Some(body.u32()?),
-                TABLE_ID => out.table_id = body.u8()?,
-                COOKIE => {
-                    // Aligned to eight bytes.
-                    body.skip(4)?;
-                    out.cookie = body.u64()?;
-                }
-                REASON => out.reason = body.u8()?,
-                METADATA => {
-                    let fields = body.sub(body.len(), WHAT)?;
-                    out.metadata = Match::decode_fields(fields)?;
-                }
-                USERDATA => out.userdata = body.rest(),
-                CONTINUATION => out.continuation = Some(body.rest()),
-                _ => {
-                    body.rest();
-                }
-            }
-            body.finish_property()?;
+    fn header(&self) -> PacketInText<'_> {
+        PacketInText {
+            table_id: self.table_id,
+            cookie: self.cookie,
+            total_len: self.total_len.into(),
+            metadata: &self.metadata,
+            reason: self.reason,
+            buffer_id: self.buffer_id,
+            packet: &self.packet,
+            more: "",
         }
-        Ok(out)
+    }
+}
+
+/// A packet for the controller, in Open vSwitch's first own form (`NXT_PACKET_IN`).
+///
+/// ```text
+/// +-----------+-----------+--------+-------+--------+-----------+---+
+/// | buffer_id | total_len | reason | table | cookie | match_len | 0 |
+/// +-----------+-----------+--------+-------+--------+-----------+---+
+/// | match fields, padded to 8                  | 0 (16) | packet... |
+/// +--------------------------------------------+--------+-----------+
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NxPacketIn(pub PacketIn);
+
+impl NxPacketIn {
+    pub(super) fn decode(r: &mut Reader<'_>) -> Result<Self> {
+        let (buffer_id, total_len) = (r.u32()?, r.u16()?);
+        let (reason, table_id, cookie, match_len) = (r.u8()?, r.u8()?, r.u64()?, r.u16()?);
+        r.skip(6)?;
+        let metadata = decode_nx_match(r, match_len)?;
+        r.skip(2)?;
+        Ok(Self(PacketIn { buffer_id, total_len, reason, table_id, cookie, metadata, packet: r.rest() }))
     }
 
     pub(super) fn encode(&self, w: &mut Writer<'_>) {
-        w.property(PACKET, WHAT, |w| w.slice(&self.packet));
-        if let Some(len) = self.full_len {
-            w.property(FULL_LEN, WHAT, |w| w.u32(len));
+        let packet = &self.0;
+        w.u32(packet.buffer_id);
+        w.u16(packet.total_len);
+        w.u8(packet.reason);
+        w.u8(packet.table_id);
+        w.u64(packet.cookie);
+        let len_at = w.pos();
+        w.zeros(8);
+        encode_nx_match(&packet.metadata, len_at, w);
+        w.zeros(2);
+        w.slice(&packet.packet);
+    }
+
+    pub(super) fn text(&self, out: &mut String) -> fmt::Result {
+        packet_in_text(out, self.0.header())
+    }
+}
+
+/// What the text of every kind of packet-in says.
+pub(super) struct PacketInText<'a> {
+    pub(super) table_id: u8,
+    pub(super) cookie: u64,
+    pub(super) total_len: u32,
+    pub(super) metadata: &'a Match,
+    pub(super) reason: u8,
+    pub(super) buffer_id: u32,
+    pub(super) packet: &'a [u8],
+    /// Lines between the first one and the packet.
+    pub(super) more: &'a str,
+}
+
+pub(super) fn packet_in_text(out: &mut String, p: PacketInText<'_>) -> fmt::Result {
+    if p.table_id != 0 {
+        write!(out, " table_id={}", p.table_id)?;
+    }
+    if p.cookie != u64::MAX {
+        write!(out, " cookie={:#x}", p.cookie)?;
+    }
+    let reason = packet_in_reason(p.reason).map_or_else(|| p.reason.to_string(), str::to_owned);
+    write!(out, " total_len={} {} (via {reason})", p.total_len, p.metadata)?;
+    write!(out, " data_len={}", p.packet.len())?;
+    let (total, len) = (p.total_len as usize, p.packet.len());
+    if p.buffer_id == NO_BUFFER {
+        out.write_str(" (unbuffered)")?;
+        if total != len {
+            out.write_str(" (***total_len != data_len***)")?;
         }
-        if let Some(id) = self.buffer_id {
-            w.property(BUFFER_ID, WHAT, |w| w.u32(id));
-        }
-        w.property_u8(TABLE_ID, WHAT, self.table_id);
-        w.property(COOKIE, WHAT, |w| {
-            w.zeros(4);
-            w.u64(self.cookie);
-        });
-        w.property_u8(REASON, WHAT, self.reason);
-        w.property(METADATA, WHAT, |w| self.metadata.encode_fields(w));
-        if !self.userdata.is_empty() {
-            w.property(USERDATA, WHAT, |w| w.slice(&self.userdata));
-        }
-        if let Some(continuation) = &self.continuation {
-            w.property(CONTINUATION, WHAT, |w| w.slice(continuation));
+    } else {
+        write!(out, " buffer={:#010x}", p.buffer_id)?;
+        if total < len {
+            out.write_str(" (***total_len < data_len***)")?;
         }
     }
+    write!(out, "\n{}", p.more)?;
+    frame::text(out, p.metadata, p.packet)?;
+    out.write_char('\n')
 }
 
 /// The name of an `ofp_packet_in_reason` that `ovs-ofctl` knows.
@@ -186,5 +191,19 @@ impl PacketOut {
         action::encode_list(&self.actions, w);
         w.patch_len(len_at, from, "packet-out actions");
         w.slice(&self.packet);
+    }
+
+    pub(super) fn text(&self, out: &mut String) -> fmt::Result {
+        write!(out, " {} {}", self.metadata, text::actions(&self.actions))?;
+        if self.buffer_id != NO_BUFFER {
+            return write!(out, " buffer={:#010x}", self.buffer_id);
+        }
+        write!(out, " data_len={}", self.packet.len())?;
+        if self.packet.is_empty() {
+            return Ok(());
+        }
+        out.write_char('\n')?;
+        frame::text(out, &self.metadata, &self.packet)?;
+        out.write_char('\n')
     }
 }

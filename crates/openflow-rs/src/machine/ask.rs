@@ -3,16 +3,16 @@
 use std::time::Instant;
 
 use ofpacket::{
-    Body, Experimenter, FlowMod, FlowMonitorCommand, FlowMonitorRequest, Message, MultipartRequest, PortNo,
-    RequestBody,
+    Body, EncodeError, FlowMonitorCommand, FlowMonitorRequest, Message, MultipartRequest, RequestBody,
 };
 
-use super::{Failure, Machine, Pending, PendingKind, Phase, Request, Response, Ticket, Waiting};
+use super::{Failure, Kind, Machine, Messages, Pending, Phase, Request, Response, Ticket};
 use crate::bundle::Bundle;
-use crate::{BundleError, CloseReason, Error};
+use crate::{CloseReason, Error};
 
 impl Machine {
-    /// A request of the caller's, which will be answered exactly once.
+    /// A request of the caller's, which will be answered exactly once. Bundles are carried out in the order in
+    /// which they were asked; other requests do not wait for the bundles before them.
     pub fn handle_request(&mut self, now: Instant, ticket: Ticket, request: Request) {
         if self.phase != Phase::Ready {
             let failure = request.closed(CloseReason::Unused);
@@ -28,56 +28,71 @@ impl Machine {
 
     fn ask(&mut self, now: Instant, ticket: Ticket, request: Request) -> Result<(), Failure> {
         let what = request.what();
-        let deadline = now + self.config.request_timeout;
         let multipart = |body| Body::MultipartRequest(MultipartRequest::new(body));
-        let (body, kind) = match request {
-            Request::DumpFlows(flows) => {
-                (multipart(RequestBody::FlowDesc(flows)), PendingKind::Flows(Vec::new()))
+        let (bodies, kind) = match request {
+            Request::Ask(body) => (vec![body], Kind::Reply),
+            Request::Multipart(body) => {
+                let kind = match &body {
+                    RequestBody::FlowMonitor(monitors) => Kind::Monitor(ids(monitors)),
+                    _ => Kind::Parts { parts: Vec::new(), bytes: 0 },
+                };
+                (vec![multipart(body)], kind)
             }
-            Request::PortDesc => {
-                (multipart(RequestBody::PortDesc(PortNo::ANY)), PendingKind::Ports(Vec::new()))
-            }
-            Request::Desc => (multipart(RequestBody::Desc), PendingKind::Desc),
-            Request::TlvTable => (Body::Experimenter(Experimenter::TlvTableRequest), PendingKind::TlvTable),
             Request::MonitorFlows(monitors) => {
-                let ids = monitors.iter().map(|monitor| monitor.monitor_id).collect();
+                let ids = ids(&monitors);
                 let monitors = monitors.into_iter().flat_map(with_companion).collect();
-                (multipart(RequestBody::FlowMonitor(monitors)), PendingKind::Monitor(ids))
+                (vec![multipart(RequestBody::FlowMonitor(monitors))], Kind::Monitor(ids))
             }
-            Request::Barrier => {
-                (Body::BarrierRequest, PendingKind::Barrier { first_xid: self.next_xid, error: None })
+            Request::Send(mut bodies) => {
+                bodies.push(Body::BarrierRequest);
+                (bodies, Kind::Barrier(None))
             }
-            Request::PacketOut(packets) => {
-                let first_xid = self.take_xids(packets.len() as u32);
-                for (packet, xid) in packets.into_iter().zip(first_xid..) {
-                    self.put(Message { xid, body: Body::PacketOut(packet) }).map_err(Error::from)?;
-                }
-                (Body::BarrierRequest, PendingKind::Barrier { first_xid, error: None })
-            }
-            Request::Bundle(mods) => return self.open_bundle(deadline, ticket, mods),
+            Request::Bundle(messages) => return self.open_bundle(now, ticket, what, messages),
         };
-        let xid = self.take_xids(1);
-        self.put(Message { xid, body }).map_err(Error::from)?;
-        self.deadlines.insert((deadline, ticket), Waiting::Pending(xid));
-        self.pending.insert(xid, Pending { ticket, what, deadline, kind });
+        let (first_xid, last_xid) = self.take_xids(bodies.len())?;
+        for (xid, body) in (first_xid..=last_xid).zip(bodies) {
+            self.put(Message { xid, body }).map_err(Error::from)?;
+        }
+        self.wait(now, first_xid, Pending { ticket, what, deadline: now, last_xid, kind });
         Ok(())
     }
 
-    fn open_bundle(&mut self, deadline: Instant, ticket: Ticket, mods: Vec<FlowMod>) -> Result<(), Failure> {
-        if mods.is_empty() {
+    fn wait(&mut self, now: Instant, first_xid: u32, pending: Pending) {
+        let deadline = now + self.config.request_timeout;
+        self.pending.insert(first_xid, Pending { deadline, ..pending });
+    }
+
+    /// The first and the last of so many xids.
+    fn take_xids(&mut self, n: usize) -> Result<(u32, u32), Error> {
+        let taken = u32::try_from(n).ok().and_then(|n| Some((self.pending.take_xids(n)?, n)));
+        let (first, n) = taken.ok_or(EncodeError { what: "the number of messages" })?;
+        Ok((first, first + (n - 1)))
+    }
+
+    fn open_bundle(
+        &mut self,
+        now: Instant,
+        ticket: Ticket,
+        what: &'static str,
+        messages: Messages,
+    ) -> Result<(), Failure> {
+        let len = messages.len();
+        if len == 0 {
             self.answer(ticket, Ok(Response::Done));
             return Ok(());
         }
-        let first_xid = self.take_xids(Bundle::xids(mods.len() as u32));
-        let (bundle, messages) = Bundle::new(first_xid, mods);
-        for (i, message) in messages.enumerate() {
-            // Before the flow mods comes OPEN.
-            self.put(message).map_err(|error| BundleError::TooLarge { index: i.saturating_sub(1), error })?;
-        }
-        self.bundles.push((ticket, bundle));
-        self.deadlines.insert((deadline, ticket), Waiting::Bundle);
+        let (first_xid, last_xid) = self.take_xids(Bundle::xids(len))?;
+        self.feeding.push_back(first_xid);
+        let kind = Kind::Bundle(Bundle::new(first_xid, messages));
+        self.wait(now, first_xid, Pending { ticket, what, deadline: now, last_xid, kind });
         Ok(())
     }
+}
+
+/// The monitors whose first state will have an end.
+fn ids(monitors: &[FlowMonitorRequest]) -> Vec<u32> {
+    let begins = |monitor: &&FlowMonitorRequest| monitor.command != FlowMonitorCommand::Delete;
+    monitors.iter().filter(begins).map(|monitor| monitor.monitor_id).collect()
 }
 
 /// One's own changes in full too. NO_ABBREV should say that, but Open vSwitch (3.0 to 3.7) refuses it; instead it
@@ -86,7 +101,11 @@ impl Machine {
 /// nothing away where ONLY_OWN means what it says.
 fn with_companion(monitor: FlowMonitorRequest) -> impl Iterator<Item = FlowMonitorRequest> {
     let flags = monitor.flags & !FlowMonitorRequest::NO_ABBREV;
-    let companion = (monitor.command == FlowMonitorCommand::Add).then(|| FlowMonitorRequest {
+    let known = matches!(
+        monitor.command,
+        FlowMonitorCommand::Add | FlowMonitorCommand::Modify | FlowMonitorCommand::Delete
+    );
+    let companion = known.then(|| FlowMonitorRequest {
         monitor_id: monitor.monitor_id | COMPANION,
         flags: flags & !FlowMonitorRequest::INITIAL | FlowMonitorRequest::ONLY_OWN,
         ..monitor.clone()

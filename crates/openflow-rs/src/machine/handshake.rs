@@ -64,6 +64,17 @@ impl Machine {
         self.send(SETUP_BARRIER_XID, Body::BarrierRequest);
     }
 
+    /// The switch has everything that was asked of it.
+    pub(super) fn set_up_done(&mut self) {
+        match self.features {
+            Some(features) => {
+                self.phase = Phase::Ready;
+                self.out.push_back(Output::Ready(features));
+            }
+            None => self.fail(Error::Unexpected { what: "the request for its features" }),
+        }
+    }
+
     pub(super) fn handshake_refused(&mut self, xid: u32, error: OfError) {
         if error.number.is_hello_failed() {
             // The data of this error is a text.

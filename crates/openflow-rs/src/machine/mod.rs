@@ -1,19 +1,21 @@
-//! The protocol of a connection, without sockets and without a clock: messages, requests and the time go
-//! in, messages, answers and events come out.
+//! The protocol of a connection, without sockets and without a clock: bytes, requests and the time go in,
+//! bytes, answers and events come out.
 
 mod ask;
 mod handshake;
+mod pending;
 mod reply;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
-use ofpacket::{Body, EncodeError, Experimenter, Features, FlowStats, Hello, Message, OfError, PortDesc};
+use ofpacket::{Body, EncodeError, Experimenter, Features, HEADER_LEN, Hello, Message, frame_len};
 
-use crate::bundle::{Bundle, Step};
-pub use crate::request::{Failure, Request, Response};
+use crate::bundle::{Bundle, FILL, Step};
+pub use crate::request::{Failure, Messages, Request, Response};
 use crate::{CloseReason, Config, Error, Event};
+use pending::{Kind, Pending, PendingRequests};
 
 /// The caller's number for a request.
 pub type Ticket = u64;
@@ -28,8 +30,8 @@ pub enum Output {
     Failed(Error),
     /// A request has been answered.
     Answer(Ticket, Result<Response, Failure>),
-    /// The switch tells something.
-    Event(Event),
+    /// The switch tells something, in a message of so many bytes.
+    Event(Event, usize),
     /// The connection is of no use any more.
     Close(CloseReason),
 }
@@ -39,11 +41,10 @@ pub enum Output {
 pub struct Machine {
     config: Config,
     phase: Phase,
-    next_xid: u32,
-    pending: HashMap<u32, Pending>,
-    bundles: Vec<(Ticket, Bundle)>,
-    /// When requests, by ticket, have taken too long.
-    deadlines: BTreeMap<(Instant, Ticket), Waiting>,
+    features: Option<Features>,
+    pending: PendingRequests,
+    /// The first xids of bundles whose messages are not all sent yet, in the order of sending.
+    feeding: VecDeque<u32>,
     handshake_deadline: Instant,
     last_heard: Instant,
     probed: Option<Instant>,
@@ -61,36 +62,6 @@ enum Phase {
     Closed,
 }
 
-/// Where the request of a deadline is found.
-#[derive(Debug, Clone, Copy)]
-enum Waiting {
-    Pending(u32),
-    Bundle,
-}
-
-/// A request that waits for its answer, or for the rest of it.
-#[derive(Debug)]
-struct Pending {
-    ticket: Ticket,
-    what: &'static str,
-    deadline: Instant,
-    kind: PendingKind,
-}
-
-#[derive(Debug)]
-enum PendingKind {
-    Flows(Vec<FlowStats>),
-    Ports(Vec<PortDesc>),
-    Desc,
-    TlvTable,
-    Monitor(Vec<u32>),
-    /// A barrier, and the first error of the requests before it, which begin with that xid.
-    Barrier {
-        first_xid: u32,
-        error: Option<OfError>,
-    },
-}
-
 /// Answers to these do not interest; those to requests of the caller begin above.
 const HELLO_XID: u32 = 1;
 const FORMAT_XID: u32 = 2;
@@ -101,7 +72,9 @@ const SET_CONFIG_XID: u32 = 6;
 const SET_ASYNC_XID: u32 = 7;
 const SETUP_BARRIER_XID: u32 = 8;
 const PROBE_XID: u32 = 9;
-const FIRST_FREE_XID: u32 = 16;
+
+/// Bytes that may wait to be written while the switch asks for more echoes.
+const MAX_ECHOES: usize = 1 << 20;
 
 impl Machine {
     /// A new connection, which says HELLO.
@@ -110,10 +83,9 @@ impl Machine {
         let mut machine = Self {
             config,
             phase: Phase::Hello,
-            next_xid: FIRST_FREE_XID,
-            pending: HashMap::new(),
-            bundles: Vec::new(),
-            deadlines: BTreeMap::new(),
+            features: None,
+            pending: PendingRequests::default(),
+            feeding: VecDeque::new(),
             handshake_deadline,
             last_heard: now,
             probed: None,
@@ -129,8 +101,26 @@ impl Machine {
         self.out.pop_front()
     }
 
-    /// What is to be sent; whoever sends takes from the front.
-    pub fn transmit(&mut self) -> &mut BytesMut {
+    /// What is to be sent; whoever sends takes from the front, and comes again until it is empty.
+    pub fn transmit(&mut self, now: Instant) -> &mut BytesMut {
+        while self.transmit.len() < FILL
+            && let Some(&first_xid) = self.feeding.front()
+        {
+            let done = match self.pending.owner(first_xid) {
+                Some((_, Pending { kind: Kind::Bundle(bundle), .. })) => bundle.feed(&mut self.transmit),
+                // It has ended.
+                _ => Ok(true),
+            };
+            if !matches!(done, Ok(false)) {
+                self.feeding.pop_front();
+            }
+            match done {
+                Ok(_) => self.pending.extend(first_xid, now + self.config.request_timeout),
+                Err((index, error)) => {
+                    self.step_bundle(now, first_xid, |bundle| bundle.too_large(index, error));
+                }
+            }
+        }
         &mut self.transmit
     }
 
@@ -146,8 +136,7 @@ impl Machine {
             Phase::Hello | Phase::Setup => Some(self.handshake_deadline),
             Phase::Ready => {
                 let probe = self.probed.unwrap_or(self.last_heard) + self.config.probe_interval;
-                let request = self.deadlines.first_key_value().map(|((deadline, _), _)| *deadline);
-                Some(request.map_or(probe, |request| request.min(probe)))
+                Some(self.pending.next_deadline().map_or(probe, |request| request.min(probe)))
             }
         }
     }
@@ -164,19 +153,15 @@ impl Machine {
             }
             Phase::Ready => {}
         }
-        while let Some((&(deadline, ticket), &waiting)) = self.deadlines.first_key_value() {
-            if deadline > now {
-                break;
-            }
-            self.deadlines.remove(&(deadline, ticket));
-            match waiting {
-                Waiting::Pending(xid) => {
-                    if let Some(pending) = self.pending.remove(&xid) {
-                        let error = Error::Timeout { what: pending.what };
-                        self.answer(ticket, Err(Failure::Request(error)));
-                    }
-                }
-                Waiting::Bundle => self.step_bundle(|t, _| t == ticket, Bundle::timeout),
+        while let Some(first_xid) = self.pending.overdue(now) {
+            if self.feeding.iter().skip(1).any(|&queued| queued == first_xid) {
+                // The one before it is still being sent.
+                self.pending.extend(first_xid, now + self.config.request_timeout);
+            } else if self.is_bundle(first_xid) {
+                self.step_bundle(now, first_xid, Bundle::timeout);
+            } else if let Some(pending) = self.pending.remove(first_xid) {
+                let error = Error::Timeout { what: pending.what };
+                self.answer(pending.ticket, Err(Failure::Request(error)));
             }
         }
         match self.probed {
@@ -191,38 +176,53 @@ impl Machine {
         }
     }
 
-    /// Bytes came from the switch: it is alive, whatever they say.
-    pub fn heard(&mut self, now: Instant) {
+    /// Bytes came from the switch. Takes in the whole messages that they begin with, and says how many bytes
+    /// these have; the rest is to be handed in again with what follows.
+    pub fn handle_input(&mut self, now: Instant, input: &[u8]) -> usize {
+        // It is alive, whatever it says.
         self.last_heard = now;
         self.probed = None;
+        let mut rest = input;
+        while self.phase != Phase::Closed {
+            let len = match frame_len(rest) {
+                None => break,
+                Some(Ok(len)) => len,
+                Some(Err(error)) => {
+                    self.close(error.into());
+                    break;
+                }
+            };
+            let Some((frame, tail)) = rest.split_at_checked(len) else {
+                break;
+            };
+            match Message::decode(frame) {
+                Ok(message) => self.handle_message(now, message, len),
+                Err(error) => {
+                    tracing::warn!(%error, header = ?&frame[..HEADER_LEN], "an unreadable message");
+                    self.close(error.into());
+                }
+            }
+            rest = tail;
+        }
+        input.len() - rest.len()
     }
 
-    /// A message came from the switch.
-    pub fn handle_message(&mut self, now: Instant, message: Message) {
-        self.heard(now);
+    fn handle_message(&mut self, now: Instant, message: Message, len: usize) {
         let Message { xid, body } = message;
         match (self.phase, body) {
             (Phase::Closed, _) => {}
-            (_, Body::EchoRequest(data)) => self.send(xid, Body::EchoReply(data)),
+            (_, Body::EchoRequest(data)) => match self.transmit.len() < MAX_ECHOES {
+                true => self.send(xid, Body::EchoReply(data)),
+                false => self.close(CloseReason::Deaf),
+            },
             (Phase::Hello, Body::Hello(hello)) => self.set_up(&hello),
             (Phase::Hello | Phase::Setup, Body::Error(error)) => self.handshake_refused(xid, error),
             (Phase::Hello, _) => {}
-            (Phase::Setup, Body::FeaturesReply(features)) => self.out.push_back(Output::Ready(features)),
+            (Phase::Setup, Body::FeaturesReply(features)) => self.features = Some(features),
             (Phase::Setup, Body::GetConfigReply(config)) => self.configure(config),
-            (Phase::Setup, Body::BarrierReply) if xid == SETUP_BARRIER_XID => self.phase = Phase::Ready,
-            (Phase::Setup, body) => self.tell(body),
-            (Phase::Ready, Body::Error(error)) => self.refused(xid, error),
-            (Phase::Ready, Body::MultipartReply(reply)) => self.multipart(xid, reply),
-            (Phase::Ready, Body::BarrierReply) => self.barrier(xid),
-            (Phase::Ready, Body::BundleControl(control)) => {
-                self.step_bundle(|_, bundle| bundle.owns(xid), |bundle| bundle.reply(control.kind));
-            }
-            (Phase::Ready, Body::Experimenter(Experimenter::TlvTableReply(table))) => {
-                if let Some(pending) = self.finish(xid, |kind| matches!(kind, PendingKind::TlvTable)) {
-                    self.answer(pending.ticket, Ok(Response::TlvTable(table)));
-                }
-            }
-            (Phase::Ready, body) => self.tell(body),
+            (Phase::Setup, Body::BarrierReply) if xid == SETUP_BARRIER_XID => self.set_up_done(),
+            (Phase::Setup, body) => self.tell(body, len),
+            (Phase::Ready, body) => self.handle_reply(now, xid, body, len),
         }
     }
 
@@ -232,26 +232,14 @@ impl Machine {
             return;
         }
         self.phase = Phase::Closed;
-        let mut waiting: Vec<_> = self.pending.drain().map(|(_, pending)| pending.ticket).collect();
-        waiting.sort_unstable();
-        for ticket in waiting {
-            self.answer(ticket, Err(Failure::Request(Error::Closed(reason.clone()))));
+        for pending in self.pending.take_all() {
+            let failure = match pending.kind {
+                Kind::Bundle(bundle) => Failure::Bundle(bundle.lost(reason.clone())),
+                _ => Failure::Request(Error::Closed(reason.clone())),
+            };
+            self.answer(pending.ticket, Err(failure));
         }
-        for (ticket, bundle) in std::mem::take(&mut self.bundles) {
-            self.answer(ticket, Err(Failure::Bundle(bundle.lost(reason.clone()))));
-        }
-        self.deadlines.clear();
         self.out.push_back(Output::Close(reason));
-    }
-
-    /// So many xids in a row, none of them 0, which is what a switch uses.
-    fn take_xids(&mut self, n: u32) -> u32 {
-        if self.next_xid.checked_add(n).is_none() {
-            self.next_xid = FIRST_FREE_XID;
-        }
-        let first = self.next_xid;
-        self.next_xid += n;
-        first
     }
 
     fn put(&mut self, message: Message) -> Result<(), EncodeError> {
@@ -268,34 +256,29 @@ impl Machine {
         self.out.push_back(Output::Answer(ticket, result));
     }
 
-    /// Takes a pending request out, if it is of the kind that the reply belongs to.
-    fn finish(&mut self, xid: u32, is: impl Fn(&PendingKind) -> bool) -> Option<Pending> {
-        let pending = self.pending.remove(&xid)?;
-        if !is(&pending.kind) {
-            self.pending.insert(xid, pending);
-            return None;
-        }
-        self.deadlines.remove(&(pending.deadline, pending.ticket));
-        Some(pending)
+    fn event(&mut self, event: Event, len: usize) {
+        self.out.push_back(Output::Event(event, len));
     }
 
-    /// Moves the first bundle for which `which` holds.
-    fn step_bundle(
-        &mut self,
-        which: impl Fn(Ticket, &Bundle) -> bool,
-        step: impl FnOnce(&mut Bundle) -> Step,
-    ) {
-        let Some(i) = self.bundles.iter().position(|(ticket, bundle)| which(*ticket, bundle)) else {
+    fn is_bundle(&mut self, xid: u32) -> bool {
+        matches!(self.pending.owner(xid), Some((_, Pending { kind: Kind::Bundle(_), .. })))
+    }
+
+    /// Moves the bundle that this xid belongs to, if it belongs to one.
+    fn step_bundle(&mut self, now: Instant, xid: u32, step: impl FnOnce(&mut Bundle) -> Step) {
+        let Some((first_xid, Pending { ticket, kind: Kind::Bundle(bundle), .. })) = self.pending.owner(xid)
+        else {
             return;
         };
-        let (ticket, bundle) = &mut self.bundles[i];
         let ticket = *ticket;
         match step(bundle) {
             Step::Wait => {}
-            Step::Send(message) => self.send(message.xid, message.body),
+            Step::Send(message) => {
+                self.send(message.xid, message.body);
+                self.pending.extend(first_xid, now + self.config.request_timeout);
+            }
             Step::End(message, result) => {
-                self.bundles.remove(i);
-                self.deadlines.retain(|(_, t), _| *t != ticket);
+                self.pending.remove(first_xid);
                 if let Some(message) = message {
                     self.send(message.xid, message.body);
                 }
@@ -305,17 +288,32 @@ impl Machine {
     }
 
     /// What the switch tells by itself.
-    fn tell(&mut self, body: Body) {
+    fn tell(&mut self, body: Body, len: usize) {
         let event = match body {
             Body::Experimenter(Experimenter::PacketIn2(packet)) => Event::PacketIn(packet),
             Body::PortStatus(status) => Event::PortStatus(status),
             Body::FlowRemoved(removed) => Event::FlowRemoved(removed),
             Body::EchoReply(_) => return,
+            body if is_asynchronous(&body) => Event::Other(body),
             body => {
                 tracing::debug!(kind = body.kind(), "an unexpected message was ignored");
                 return;
             }
         };
-        self.out.push_back(Output::Event(event));
+        self.event(event, len);
     }
+}
+
+/// Whether a switch sends it by itself (OpenFlow 1.5, section 7.4, and `NXT_PACKET_IN2`).
+fn is_asynchronous(body: &Body) -> bool {
+    const PACKET_IN: u8 = 10;
+    const FLOW_REMOVED: u8 = 11;
+    const PORT_STATUS: u8 = 12;
+    const ROLE_STATUS: u8 = 30;
+    const TABLE_STATUS: u8 = 31;
+    const REQUEST_FORWARD: u8 = 32;
+    matches!(
+        body.kind(),
+        PACKET_IN | FLOW_REMOVED | PORT_STATUS | ROLE_STATUS | TABLE_STATUS | REQUEST_FORWARD
+    ) || matches!(body, Body::Experimenter(Experimenter::PacketIn2(_)))
 }

@@ -29,7 +29,7 @@ impl Bench {
         let start = Instant::now();
         let monitor = TableMonitor::new("T").condition(named("first"));
         let monitors = Monitors::from([("T".to_owned(), monitor)]);
-        let mut machine = Machine::new("D".to_owned(), monitors, INTERVAL, start);
+        let mut machine = Machine::new("D".to_owned(), monitors, true, INTERVAL, start);
         machine.connected(start);
         Self { machine, start, waiting: Vec::new() }
     }
@@ -48,17 +48,32 @@ impl Bench {
         sent.remove(0)
     }
 
+    fn receive(&mut self, message: Value) -> Result<(), ConnectionError> {
+        self.machine.receive(message.to_string().as_bytes())
+    }
+
     fn answer(&mut self, request: &Value, result: &Value) {
-        let answer = json!({ "id": request["id"], "result": result, "error": null });
-        self.machine.receive(&answer).unwrap();
+        self.receive(json!({ "id": request["id"], "result": result, "error": null })).unwrap();
     }
 
     fn refuse(&mut self, request: &Value) {
         let error = json!({ "error": "syntax error", "details": "no" });
-        self.machine.receive(&json!({ "id": request["id"], "result": null, "error": error })).unwrap();
+        self.refuse_with(request, error);
+    }
+
+    fn refuse_with(&mut self, request: &Value, error: Value) {
+        self.receive(json!({ "id": request["id"], "result": null, "error": error })).unwrap();
+    }
+
+    /// A server without `_Server`.
+    fn answer_server(&mut self) {
+        let request = self.sent_one("monitor");
+        assert_eq!(request["params"][0], "_Server");
+        self.refuse_with(&request, json!({ "error": "unknown database" }));
     }
 
     fn answer_schema(&mut self) {
+        self.answer_server();
         let request = self.sent_one("get_schema");
         let columns = json!({ "name": { "type": "string" } });
         self.answer(&request, &json!({ "name": "D", "tables": { "T": { "columns": columns } } }));
@@ -125,8 +140,75 @@ fn a_silent_server_is_probed_once_and_then_given_up() {
 }
 
 #[test]
+fn a_server_that_makes_up_the_first_contents_has_more_time() {
+    let mut bench = Bench::new();
+    bench.answer_schema();
+    bench.sent_one("monitor_cond_since");
+    let start = bench.start;
+    bench.machine.timeout(start + INTERVAL).unwrap();
+    bench.sent_one("echo");
+    bench.machine.timeout(start + 6 * INTERVAL).unwrap();
+    assert_eq!(bench.machine.timeout(start + 7 * INTERVAL).unwrap_err().label(), "silent");
+}
+
+#[test]
+fn the_last_transaction_is_named_only_by_who_has_all_before_it() {
+    let first = "6a6ae8e8-0001-4000-8000-0000000000a1";
+    let second = "6a6ae8e8-0001-4000-8000-0000000000a2";
+    let modify = json!({ "T": { ROW: { "modify": { "name": "x" } } } });
+    let update = |last: &str, updates: &Value| json!({ "id": null, "method": "update3", "params": [MONITOR, last, updates] });
+    let mut bench = Bench::new();
+    let connect = |bench: &mut Bench, reply: Value| {
+        bench.answer_schema();
+        let request = bench.sent_one("monitor_cond_since");
+        bench.answer(&request, &reply);
+        request["params"][3].as_str().unwrap().to_owned()
+    };
+    let nil = Uuid::nil().to_string();
+    let initial = json!([false, first, { "T": { ROW: { "initial": {} } } }]);
+    assert_eq!(connect(&mut bench, initial.clone()), nil);
+    // As far as the first contents, then as far as an update.
+    bench.reconnect();
+    assert_eq!(connect(&mut bench, json!([true, first, {}])), first);
+    bench.receive(update(second, &modify)).unwrap();
+    bench.reconnect();
+    assert_eq!(connect(&mut bench, json!([true, second, modify])), second);
+    assert!(bench.machine.resumed());
+    let row = bench.machine.replica.find("T", |row| row.str("name") == Some("x"));
+    assert!(row.is_some(), "a value of a scalar column is new, not a difference");
+    // A server that keeps no history, such as one that is not clustered.
+    bench.receive(update(&nil, &json!({}))).unwrap();
+    bench.reconnect();
+    assert_eq!(connect(&mut bench, initial.clone()), nil);
+    // An update of which half was applied.
+    let broken = json!({ "T": { ROW: { "modify": { "name": "y" } }, "no UUID": {} } });
+    assert_eq!(bench.receive(update(second, &broken)).unwrap_err().label(), "protocol");
+    bench.reconnect();
+    assert_eq!(connect(&mut bench, initial.clone()), nil);
+    // A condition whose rows may be there or not.
+    bench.set_condition(named("in flight"));
+    bench.sent_one("monitor_cond_change");
+    bench.reconnect();
+    assert_eq!(connect(&mut bench, initial.clone()), nil);
+    // Lost while loading with a new condition: the old rows are not those of the new one.
+    bench.reconnect();
+    bench.set_condition(named("new"));
+    bench.answer_schema();
+    bench.sent_one("monitor_cond_since");
+    bench.reconnect();
+    assert_eq!(connect(&mut bench, initial), nil);
+    // Changes since a transaction that was not named belong to somebody else's tables.
+    bench.receive(update(&nil, &json!({}))).unwrap();
+    bench.reconnect();
+    bench.answer_schema();
+    let request = bench.sent_one("monitor_cond_since");
+    let answer = json!({ "id": request["id"], "result": [true, first, {}], "error": null });
+    assert_eq!(bench.receive(answer).unwrap_err().label(), "protocol");
+}
+
+#[test]
 fn without_an_interval_there_are_no_probes() {
-    let mut machine = Machine::new("D".to_owned(), Monitors::new(), Duration::ZERO, Instant::now());
+    let mut machine = Machine::new("D".to_owned(), Monitors::new(), true, Duration::ZERO, Instant::now());
     machine.connected(Instant::now());
     assert_eq!(machine.next_timeout(), None);
     machine.timeout(Instant::now() + 1000 * INTERVAL).unwrap();
@@ -142,7 +224,7 @@ fn an_answer_comes_after_the_replica_that_shows_it() {
     let updates = json!({ "T": { ROW: { "modify": { "name": "x" } } } });
     for _ in 0..2 {
         let update = json!({ "id": null, "method": "update3", "params": [MONITOR, Uuid::nil(), updates] });
-        bench.machine.receive(&update).unwrap();
+        bench.receive(update).unwrap();
     }
     bench.answer(&request, &json!([{ "uuid": ["uuid", ROW] }]));
     // Two updates at once are one snapshot.
@@ -164,7 +246,7 @@ fn a_transaction_is_sent_only_with_a_replica_and_never_twice() {
     assert!(bench.sent().is_empty());
     // An answer out of the past ends the connection.
     let answer = json!({ "id": request["id"], "result": [{}], "error": null });
-    assert_eq!(bench.machine.receive(&answer).unwrap_err().label(), "protocol");
+    assert_eq!(bench.receive(answer).unwrap_err().label(), "protocol");
 }
 
 #[test]
@@ -217,6 +299,7 @@ fn a_table_that_the_next_server_lacks_is_gone_once_that_is_known() {
     let mut bench = Bench::new();
     bench.load();
     bench.reconnect();
+    bench.answer_server();
     let request = bench.sent_one("get_schema");
     bench.answer(&request, &json!({ "name": "D", "tables": {} }));
     assert!(bench.machine.replica.has_table("T"), "the old replica stays until there is a new one");
@@ -247,5 +330,7 @@ fn what_is_sent_is_framed_as_what_is_received() {
     let mut framer = Framer::default();
     framer.push(bench.machine.outbox());
     let request = framer.next_value().unwrap().unwrap();
-    assert_eq!(request, json!({ "id": 0, "method": "get_schema", "params": ["D"] }));
+    let columns = ["name", "model", "connected", "leader", "cid", "index"];
+    let params = json!(["_Server", "server", { "Database": [{ "columns": columns }] }]);
+    assert_eq!(request, json!({ "id": 0, "method": "monitor", "params": params }));
 }

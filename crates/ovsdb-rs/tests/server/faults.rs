@@ -9,16 +9,16 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
-use crate::fixture::{DEADLINE, quick, wait_for};
+use crate::fixture::{DEADLINE, fails, quick, wait_for};
 
 /// One end of a connection, played by the test.
-struct Peer {
-    stream: TcpStream,
+pub(crate) struct Peer {
+    pub(crate) stream: TcpStream,
     framer: Framer,
 }
 
 impl Peer {
-    async fn accept(listener: &TcpListener) -> Self {
+    pub(crate) async fn accept(listener: &TcpListener) -> Self {
         let (stream, _) = timeout(DEADLINE, listener.accept()).await.expect("another attempt").unwrap();
         Self { stream, framer: Framer::default() }
     }
@@ -36,7 +36,7 @@ impl Peer {
     }
 
     /// The next request of this method, answering echo requests before it.
-    async fn request(&mut self, method: &str) -> Value {
+    pub(crate) async fn request(&mut self, method: &str) -> Value {
         loop {
             let message = self.receive().await;
             if message["method"] == "echo" {
@@ -52,14 +52,27 @@ impl Peer {
         self.stream.write_all(message.to_string().as_bytes()).await.unwrap();
     }
 
-    async fn answer(&mut self, method: &str, result: Value) {
+    pub(crate) async fn answer(&mut self, method: &str, result: Value) {
         let request = self.request(method).await;
         self.send(&json!({ "id": request["id"], "result": result, "error": null })).await;
     }
 
+    /// Has no `_Server` database.
+    pub(crate) async fn answer_server(&mut self) {
+        let request = self.request("monitor").await;
+        assert_eq!(request["params"][0], "_Server");
+        let error = json!({ "error": "unknown database" });
+        self.send(&json!({ "id": request["id"], "result": null, "error": error })).await;
+    }
+
+    async fn answer_schema(&mut self) {
+        self.answer_server().await;
+        self.answer("get_schema", schema()).await;
+    }
+
     /// Plays a server with one table of one row up to the first contents.
     async fn load(&mut self, name: &str) {
-        self.answer("get_schema", schema()).await;
+        self.answer_schema().await;
         let rows = json!({ "T": { ROW: { "initial": { "name": name } } } });
         self.answer("monitor_cond_since", json!([false, NO_TRANSACTION, rows])).await;
     }
@@ -88,29 +101,18 @@ async fn listen(options: Options) -> (TcpListener, Session) {
     (listener, session)
 }
 
-/// Waits until the session reports this failure.
-async fn fails(session: &Session, label: &str) {
-    let mut state = session.subscribe_state();
-    let failed = state.wait_for(|state| matches!(state, State::Connecting { last_error: Some(_) }));
-    match timeout(DEADLINE, failed).await.expect("a failure").unwrap().clone() {
-        State::Connecting { last_error: Some(failure) } => {
-            assert_eq!(failure.cause.label(), label, "{failure}");
-        }
-        other => panic!("{other:?}"),
-    }
-}
-
 #[tokio::test]
 async fn what_is_not_ovsdb_is_a_typed_error_and_then_another_attempt() {
     let nested = format!("{{\"a\":{}", "[".repeat(100_000));
-    let cases: [(&[u8], &str); 7] = [
+    let cases: [(&[u8], &str); 8] = [
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", "framing"),
         (b"{\"id\":0,\"result\":}", "framing"),
         (nested.as_bytes(), "framing"),
         (b"{\"id\":77,\"result\":{},\"error\":null}", "protocol"),
         (b"[]", "protocol"),
         (b"{\"id\":0,\"result\":{\"tables\":5},\"error\":null}", "protocol"),
-        (b"{\"id\":0,\"result\":null,\"error\":{\"error\":\"unknown database\"}}", "refused"),
+        (b"{\"id\":0,\"error\":\"no\"}{\"id\":1,\"result\":{\"tables\":5}}", "protocol"),
+        (b"{\"id\":0,\"error\":\"no\"}{\"id\":1,\"error\":{\"error\":\"unknown database\"}}", "refused"),
     ];
     for (garbage, label) in cases {
         let (listener, session) = listen(quick()).await;
@@ -128,7 +130,7 @@ async fn what_is_not_ovsdb_is_a_typed_error_and_then_another_attempt() {
 async fn a_server_that_says_nothing_is_given_up() {
     let (listener, session) = listen(quick()).await;
     let mut peer = Peer::accept(&listener).await;
-    assert_eq!(peer.receive().await["method"], "get_schema");
+    assert_eq!(peer.receive().await["method"], "monitor");
     // The probe, which it does not answer either.
     assert_eq!(peer.receive().await["method"], "echo");
     fails(&session, "silent").await;
@@ -161,9 +163,10 @@ async fn echo_requests_are_answered_from_the_first_moment() {
     let (listener, session) = listen(quick()).await;
     let mut peer = Peer::accept(&listener).await;
     peer.send(&json!({ "id": "echo", "method": "echo", "params": ["a", 1] })).await;
-    let schema_request = peer.request("get_schema").await;
+    let server_request = peer.request("monitor").await;
     assert_eq!(peer.receive().await, json!({ "id": "echo", "result": ["a", 1], "error": null }));
-    peer.send(&json!({ "id": schema_request["id"], "result": schema(), "error": null })).await;
+    peer.send(&json!({ "id": server_request["id"], "result": null, "error": "unknown database" })).await;
+    peer.answer("get_schema", schema()).await;
     peer.answer("monitor_cond_since", json!([false, NO_TRANSACTION, {}])).await;
     session.ready(DEADLINE).await.unwrap();
     peer.send(&json!({ "id": 5, "method": "steal", "params": [] })).await;
@@ -184,6 +187,7 @@ async fn an_update_that_contradicts_the_replica_brings_a_fresh_one() {
         json!({ "T": { other: { "modify": { "name": "x" } } } }),
         json!({ "T": { other: { "delete": null } } }),
         json!({ "T": { "not-a-uuid": { "insert": {} } } }),
+        json!({ "T": { ROW: { "modify": { "name": "half" } }, "not-a-uuid": { "insert": {} } } }),
         json!({ "T": { ROW: { "modify": { "no_such_column": 1 } } } }),
         json!({ "T": { ROW: { "modify": { "name": 1 } } } }),
         json!({ "T": { ROW: { "modify": { "members": ["map", []] } } } }),
@@ -201,16 +205,15 @@ async fn an_update_that_contradicts_the_replica_brings_a_fresh_one() {
             }
         };
         wait_for(&session, "the row", here(round.to_string())).await;
-        peer.send(
-            &json!({ "id": null, "method": "update3", "params": ["replica", NO_TRANSACTION, updates] }),
-        )
-        .await;
+        let params = json!(["replica", NO_TRANSACTION, updates]);
+        peer.send(&json!({ "id": null, "method": "update3", "params": params })).await;
         peer.closed().await;
         peer = Peer::accept(&listener).await;
         // Until the fresh one is complete, the old rows stay, marked as what they are.
         let replica = session.replica();
         assert!(!replica.connected);
         assert_eq!(replica.table("T").count(), 1, "{updates}");
+        assert!(replica.find("T", |row| row.str("name") == Some(&round.to_string())).is_some(), "{updates}");
         peer.load(&(round + 1).to_string()).await;
     }
 }

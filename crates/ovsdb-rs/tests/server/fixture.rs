@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ovsdb_rs::{Datum, Options, Replica, Row, Session, TableMonitor, Transaction};
+use ovsdb_rs::{ConnectionFailure, Datum, Options, Replica, Row, Session, State, TableMonitor, Transaction};
 use serde_json::Value;
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -28,22 +29,73 @@ pub(crate) struct Server {
     dir: TempDir,
     child: Option<Child>,
     socket: &'static str,
+    /// More arguments of the server's.
+    arguments: Vec<String>,
+    /// Where it listens for TLS on 127.0.0.1, if it does.
+    ssl_port: Option<u16>,
+}
+
+/// An address of this machine that nobody else uses: of 127.0.0.0/8 there are enough for every test.
+pub(crate) fn loopback_address() -> String {
+    let [a, b, c, ..] = *Uuid::new_v4().as_bytes();
+    format!("127.{}.{b}.{}", 1 + a / 2, 1 + c / 2)
 }
 
 impl Server {
-    pub(crate) fn start(schema: &str) -> Self {
-        let schema = fs::read_to_string(schema)
-            .unwrap_or_else(|error| panic!("{schema}: {error}; install openvswitch-switch and ovn-central"));
-        Self::start_with(&serde_json::from_str(&schema).unwrap())
+    pub(crate) fn start(path: &str) -> Self {
+        Self::start_with(&schema(path))
     }
 
     pub(crate) fn start_with(schema: &Value) -> Self {
-        let mut server = Self { dir: tempfile::tempdir().unwrap(), child: None, socket: SOCKET };
+        let mut server = Self {
+            dir: tempfile::tempdir().unwrap(),
+            child: None,
+            socket: SOCKET,
+            arguments: Vec::new(),
+            ssl_port: None,
+        };
         let schema_file = server.path("schema");
         fs::write(&schema_file, schema.to_string()).unwrap();
         run("ovsdb-tool", ["create".as_ref(), server.path("db").as_path(), schema_file.as_path()]);
         server.restart();
         server
+    }
+
+    /// Which listens for TLS as well, with these certificates.
+    pub(crate) fn start_ssl(schema: &str, certificates: &[String]) -> Self {
+        let mut server = Self::start(schema);
+        for _ in 0..10 {
+            // Somebody may take it before the server does.
+            let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+            server.ssl_port = Some(free.unwrap().port());
+            if server.restart_ssl(certificates) {
+                return server;
+            }
+        }
+        panic!("ovsdb-server does not listen for TLS");
+    }
+
+    /// Kills the server if it runs, and starts one with these certificates; whether it listens for TLS.
+    pub(crate) fn restart_ssl(&mut self, certificates: &[String]) -> bool {
+        self.kill();
+        let port = self.ssl_port.expect("started for TLS");
+        self.arguments = certificates.to_vec();
+        self.arguments.push(format!("--remote=pssl:{port}:127.0.0.1"));
+        self.restart();
+        // It opens one socket after the other.
+        let deadline = Instant::now() + DEADLINE / 10;
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            if Instant::now() > deadline {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        true
+    }
+
+    /// The same server by TLS, under one of the names of this machine.
+    pub(crate) fn ssl_remote(&self, host: &str) -> String {
+        format!("ssl:{host}:{}", self.ssl_port.expect("started for TLS"))
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -67,20 +119,13 @@ impl Server {
     fn restart_at(&mut self, socket: &'static str) {
         self.kill();
         self.socket = socket;
-        let child = Command::new("ovsdb-server")
+        let mut server = Command::new("ovsdb-server");
+        server
             .arg(self.path("db"))
             .arg(format!("--remote=punix:{}", self.path(socket).display()))
             .arg(format!("--unixctl={}", self.path("ctl").display()))
-            .args(["-vconsole:off", "-vsyslog:off"])
-            .stdin(Stdio::null())
-            .spawn()
-            .expect("ovsdb-server: install openvswitch-switch");
-        self.child = Some(child);
-        let deadline = Instant::now() + DEADLINE;
-        while std::os::unix::net::UnixStream::connect(self.path(socket)).is_err() {
-            assert!(Instant::now() < deadline, "ovsdb-server does not listen");
-            std::thread::sleep(Duration::from_millis(1));
-        }
+            .args(&self.arguments);
+        self.child = Some(spawn_server(server, &self.path(socket)));
     }
 
     pub(crate) fn kill(&mut self) {
@@ -106,39 +151,9 @@ impl Server {
         run("ovs-vsctl", ["--timeout=10", "--no-wait", &db].iter().chain(args));
     }
 
-    /// The contents of a table as `ovsdb-client dump` sees them, in the columns that a replica row has.
-    fn dump(&self, database: &str, table: &str, replica: &Replica) -> BTreeMap<Uuid, Row> {
-        let json =
-            run("ovsdb-client", ["--timeout=10", "-f", "json", "dump", &self.remote(), database, table]);
-        let json: Value = serde_json::from_str(&json).unwrap();
-        let headings: Vec<&str> =
-            json["headings"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
-        let columns: Vec<&str> = replica
-            .table(table)
-            .next()
-            .map_or_else(|| headings.clone(), |(_, row)| row.iter().map(|(column, _)| column).collect());
-        let mut rows = BTreeMap::new();
-        for cells in json["data"].as_array().unwrap() {
-            let cells: BTreeMap<&str, &Value> =
-                headings.iter().copied().zip(cells.as_array().unwrap()).collect();
-            let row = columns.iter().fold(Row::new(), |row, column| {
-                let ty = replica.schema().column(table, column).unwrap();
-                row.with(column, Datum::from_json(cells[column], ty).unwrap())
-            });
-            rows.insert(Uuid::try_parse(cells["_uuid"][1].as_str().unwrap()).unwrap(), row);
-        }
-        rows
-    }
-
-    /// Asserts that the replica of these tables is what the server holds. A transaction of our own comes
-    /// first: the server answers it after it has sent every earlier change.
+    /// [`assert_replicated`] of this server.
     pub(crate) async fn assert_replicated(&self, session: &Session, database: &str, tables: &[&str]) {
-        session.transact(Transaction::new().comment("everything before this")).await.unwrap();
-        let replica = session.replica();
-        for table in tables {
-            let held = self.dump(database, table, &replica);
-            assert_eq!(rows(&replica, table), held, "{table}");
-        }
+        assert_replicated(&self.remote(), session, database, tables).await;
     }
 }
 
@@ -146,6 +161,51 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// The contents of a table as `ovsdb-client dump` sees them, in the columns that a replica row has.
+fn dump(remote: &str, database: &str, table: &str, replica: &Replica) -> BTreeMap<Uuid, Row> {
+    let json = run("ovsdb-client", ["--timeout=10", "-f", "json", "dump", remote, database, table]);
+    let json: Value = serde_json::from_str(&json).unwrap();
+    let headings: Vec<&str> =
+        json["headings"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+    let columns: Vec<&str> = replica
+        .table(table)
+        .next()
+        .map_or_else(|| headings.clone(), |(_, row)| row.iter().map(|(column, _)| column).collect());
+    let mut rows = BTreeMap::new();
+    for cells in json["data"].as_array().unwrap() {
+        let cells: BTreeMap<&str, &Value> = headings.iter().copied().zip(cells.as_array().unwrap()).collect();
+        let row = columns.iter().fold(Row::new(), |row, column| {
+            let ty = replica.schema().column(table, column).unwrap();
+            row.with(column, Datum::from_json(cells[column], ty).unwrap())
+        });
+        rows.insert(Uuid::try_parse(cells["_uuid"][1].as_str().unwrap()).unwrap(), row);
+    }
+    rows
+}
+
+/// Asserts that the replica of these tables is what the server holds. A transaction of our own comes
+/// first: the server answers it after it has sent every earlier change.
+pub(crate) async fn assert_replicated(remote: &str, session: &Session, database: &str, tables: &[&str]) {
+    session.transact(Transaction::new().comment("everything before this")).await.unwrap();
+    let replica = session.replica();
+    for table in tables {
+        let held = dump(remote, database, table, &replica);
+        assert_eq!(rows(&replica, table), held, "{table}");
+    }
+}
+
+/// Starts an ovsdb-server; it listens on this socket when this returns.
+pub(crate) fn spawn_server(mut server: Command, socket: &Path) -> Child {
+    server.args(["-vconsole:off", "-vsyslog:off"]).stdin(Stdio::null());
+    let child = server.spawn().expect("ovsdb-server: install openvswitch-switch");
+    let deadline = Instant::now() + DEADLINE;
+    while std::os::unix::net::UnixStream::connect(socket).is_err() {
+        assert!(Instant::now() < deadline, "ovsdb-server does not listen");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    child
 }
 
 /// Runs a program to its end; returns what it printed.
@@ -178,6 +238,20 @@ pub(crate) async fn open(remote: &str, database: &str, monitors: Vec<TableMonito
     session
 }
 
+/// Waits until the session has lost or not got a connection for this reason.
+pub(crate) async fn fails(session: &Session, label: &str) -> ConnectionFailure {
+    let because = |state: &State| match state {
+        State::Connecting { last_error: Some(failure) } => failure.cause.label() == label,
+        _ => false,
+    };
+    let mut state = session.subscribe_state();
+    let failed = tokio::time::timeout(DEADLINE, state.wait_for(because)).await;
+    match failed.unwrap_or_else(|_| panic!("no {label} but {:?}", session.state())).unwrap().clone() {
+        State::Connecting { last_error: Some(failure) } => failure,
+        other => panic!("{other:?}"),
+    }
+}
+
 /// Waits for a replica that is as wanted.
 pub(crate) async fn wait_for(
     session: &Session,
@@ -189,13 +263,21 @@ pub(crate) async fn wait_for(
     Arc::clone(&found.unwrap_or_else(|_| panic!("waited in vain: {what}")).unwrap())
 }
 
-/// Removes a column from a schema.
-pub(crate) fn without_column(schema: &str, table: &str, column: &str) -> Value {
-    let mut schema: Value = serde_json::from_str(&fs::read_to_string(Path::new(schema)).unwrap()).unwrap();
-    let columns = schema["tables"][table]["columns"].as_object_mut().unwrap();
-    columns.remove(column).expect("the schema has the column");
+/// A schema that is installed, to change and use.
+pub(crate) fn schema(path: &str) -> Value {
+    let text = fs::read_to_string(path)
+        .unwrap_or_else(|error| panic!("{path}: {error}; install openvswitch-switch and ovn-central"));
+    let mut schema: Value = serde_json::from_str(&text).unwrap();
     // Without the checksum of the original.
     schema.as_object_mut().unwrap().remove("cksum");
+    schema
+}
+
+/// Removes a column from a schema.
+pub(crate) fn without_column(path: &str, table: &str, column: &str) -> Value {
+    let mut schema = schema(path);
+    let columns = schema["tables"][table]["columns"].as_object_mut().unwrap();
+    columns.remove(column).expect("the schema has the column");
     schema
 }
 

@@ -109,7 +109,11 @@ fn foreign_step(server: &Server, random: &mut Random) {
     let name = random.pick(&NAMES);
     let port = format!("{name}-v{}", random.below(3));
     let option = format!("options:{}={}", random.pick(&["x", "y"]), random.below(3));
-    match random.below(6) {
+    let address = format!("10.0.0.{}", random.below(9));
+    match random.below(9) {
+        6 => server.nbctl(&["--if-exists", "add", "Address_Set", name, "addresses", &address]),
+        7 => server.nbctl(&["--if-exists", "remove", "Address_Set", name, "addresses", &address]),
+        8 => server.nbctl(&["--if-exists", "set", "Logical_Switch_Port", &port, "addresses=dynamic,unknown"]),
         0 => server.nbctl(&["--may-exist", "ls-add", "sw"]),
         1 => server.nbctl(&["--may-exist", "ls-add", "sw", "--", "--may-exist", "lsp-add", "sw", &port]),
         2 => server.nbctl(&["--if-exists", "lsp-del", &port]),
@@ -126,19 +130,35 @@ async fn what_ovs_vsctl_does_is_seen() {
     let tables = ["Open_vSwitch", "Bridge", "Port", "Interface"];
     let monitors = vec![
         TableMonitor::new("Open_vSwitch").columns(["external_ids", "bridges"]),
-        TableMonitor::new("Bridge").columns(["name", "ports", "external_ids"]),
+        TableMonitor::new("Bridge").columns([
+            "name",
+            "ports",
+            "external_ids",
+            "other_config",
+            "protocols",
+            "flood_vlans",
+        ]),
         TableMonitor::new("Port").columns(["name", "interfaces", "trunks", "tag"]),
         TableMonitor::new("Interface").columns(["name", "ofport_request", "options", "external_ids", "type"]),
     ];
     let session = open(&server.remote(), VSWITCH, monitors).await;
     server.vsctl(&["add-br", "br-int", "--", "set", "bridge", "br-int", "external_ids:ct-zone-p=7"]);
     let mut random = Random(7);
-    for step in 0..60 {
+    for step in 0..100 {
         let port = random.pick(&NAMES);
         let trunks = format!("trunks={},{}", random.below(4), 4 + random.below(4));
         let iface_id = format!("external_ids:iface-id=lsp{}", random.below(3));
         let request = format!("ofport_request={}", 1 + random.below(9));
-        match random.below(5) {
+        let vlans = format!("flood_vlans={},{}", 1 + random.below(3), 4 + random.below(3));
+        let config = format!("other_config:{}={}", random.pick(&KEYS[..2]), random.below(3));
+        match random.below(8) {
+            5 => server.vsctl(&["set", "bridge", "br-int", &vlans, &config]),
+            6 => server.vsctl(&["add", "bridge", "br-int", "protocols", "OpenFlow13", "OpenFlow15"]),
+            7 => match random.below(3) {
+                0 => server.vsctl(&["remove", "bridge", "br-int", "protocols", "OpenFlow13"]),
+                1 => server.vsctl(&["remove", "bridge", "br-int", "other_config", KEYS[0]]),
+                _ => server.vsctl(&["clear", "bridge", "br-int", "flood_vlans", "other_config"]),
+            },
             0 | 1 => server.vsctl(&[
                 "--may-exist",
                 "add-port",
