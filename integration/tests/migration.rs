@@ -305,10 +305,10 @@ async fn the_controller_can_be_killed_at_any_step() {
 async fn tables_that_are_not_there_are_named() {
     let mut stage = Stage::new(2).await;
     stage.lab.endpoint("ch1", "vm1").await.unwrap();
-    stage.lab.daemon("ch2", Daemon::OvnController).kill9().await.unwrap();
-    stage.lab.ofctl("ch2", "del-flows", &[]).await.unwrap();
     let wait = ["vm1", "--from", "ch1", "--to", "ch2", "--name", "m", "--wait=arming", "--timeout", "60"];
     stage.limosa.object(&stage.lab, "migrate", &wait).await.unwrap();
+    stage.lab.daemon("ch2", Daemon::OvnController).kill9().await.unwrap();
+    stage.lab.ofctl("ch2", "del-flows", &[]).await.unwrap();
     stage.lab.endpoint_unbound("ch2", "vm1").await.unwrap();
     eventually(async || {
         let said = stage.refusal("wait", &["m", "--for", "armed", "--timeout", "0"]).await;

@@ -26,8 +26,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::MacAddr;
 use crate::cookie::MAX_MIGRATION;
 use crate::object::{
-    self, ConditionType, InterfaceStatus, Migration, NodeStatus, Phase, Problem, Progress, Role, Step, Truth,
-    Want,
+    self, ConditionType, Migration, NodeStatus, Phase, Problem, Progress, Role, Step, Truth, Want,
 };
 
 use accept::accept;
@@ -44,6 +43,13 @@ pub const REDIRECT_DEADLINE: SignedDuration = SignedDuration::from_secs(2);
 /// counts. A switch that restarts and an interface that is plugged anew are
 /// back within a second or two.
 pub const MISSING_GRACE: SignedDuration = SignedDuration::from_secs(3);
+/// How long the source's interface has to be gone for the guest to be taken to
+/// run on the target without an announcement. That is a guess, and a wrong one
+/// cuts the guest off; it is made when there is nothing better.
+pub const PRESUME_AFTER: SignedDuration = SignedDuration::from_secs(5);
+/// How long the interface of the side that has no guest at the end has to be
+/// gone: one that is being plugged anew would claim the port without the pin.
+pub const UNPLUGGED_GRACE: SignedDuration = SignedDuration::from_secs(1);
 
 /// Rounds of `hv_cfg` at the bind: B has claimed the port; everyone has followed.
 const BIND_ROUNDS: u8 = 2;
@@ -225,7 +231,9 @@ impl Stepper<'_> {
         self.pin(&self.migration.spec.from);
         if self.node_has(Role::Target, Step::Activated) {
             self.enter(Phase::Activated);
-        } else if self.is_missing(Role::Source) && !self.progress.missing_since.contains_key(&Role::Target) {
+        } else if self.is_missing(Role::Source, PRESUME_AFTER)
+            && !self.progress.missing_since.contains_key(&Role::Target)
+        {
             let Migration { spec, .. } = self.migration;
             let message = format!(
                 "the guest's interface on {} has gone, the one on {} is there, and no announcement (RARP) was seen: the guest is taken to run on {}",
@@ -290,7 +298,7 @@ impl Stepper<'_> {
 
     fn released(&mut self) {
         let Migration { spec, .. } = self.migration;
-        if let Some(wait) = self.leftover(&spec.from, &spec.to) {
+        if let Some(wait) = self.leftover(Role::Source) {
             self.pin(&spec.to);
             return self.wait("CleaningUp", wait);
         }
@@ -310,7 +318,7 @@ impl Stepper<'_> {
             self.progress.conditions.retain(|condition| condition.kind != ConditionType::Succeeded);
             return self.enter(Phase::Armed);
         }
-        if let Some(wait) = self.leftover(&spec.to, &spec.from) {
+        if let Some(wait) = self.leftover(Role::Target) {
             self.pin(&spec.from);
             return self.wait("CleaningUp", wait);
         }
@@ -320,17 +328,22 @@ impl Stepper<'_> {
         }
     }
 
-    /// Keeps account of the interfaces that were there once, until the guest
-    /// runs on the target.
+    /// Keeps account of since when interfaces are gone: until the guest runs on
+    /// the target those that were there once, at the end that of the side which
+    /// has no guest.
     fn note_missing(&mut self) {
-        if !(Phase::Arming..=Phase::Armed).contains(&self.progress.phase) {
-            return self.progress.missing_since.clear();
-        }
+        let phase = self.progress.phase;
         for role in [Role::Source, Role::Target] {
-            let gone = self.node(role).is_some_and(|node| {
-                let is_up = |interface: &InterfaceStatus| interface.link_up;
-                node.has(Step::Armed) && !node.interface.as_ref().is_some_and(is_up)
-            });
+            let interface = self.node(role).and_then(|node| node.interface.as_ref());
+            let gone = match (phase, role) {
+                (Phase::Arming | Phase::Armed, _) => {
+                    self.node_has(role, Step::Armed) && !interface.is_some_and(|interface| interface.link_up)
+                }
+                (Phase::Switched | Phase::Released, Role::Source) | (Phase::RollingBack, Role::Target) => {
+                    interface.is_none()
+                }
+                _ => false,
+            };
             if gone {
                 self.progress.missing_since.entry(role).or_insert(self.now);
             } else {
@@ -340,10 +353,8 @@ impl Stepper<'_> {
     }
 
     /// Whether the interface of a side has been gone for long enough to count.
-    fn is_missing(&mut self, role: Role) -> bool {
-        let Some(since) = self.progress.missing_since.get(&role) else { return false };
-        let counts_at = *since + MISSING_GRACE;
-        self.wait_until(counts_at)
+    fn is_missing(&mut self, role: Role, grace: SignedDuration) -> bool {
+        self.progress.missing_since.get(&role).copied().is_some_and(|since| self.wait_until(since + grace))
     }
 
     /// Whether that time has come; if not, it is when to decide again.
@@ -386,7 +397,7 @@ impl Stepper<'_> {
                 format!("{} has been bound to chassis {chassis} meanwhile", spec.port),
             ));
         }
-        if self.is_missing(Role::Target) {
+        if self.is_missing(Role::Target, MISSING_GRACE) {
             let message = format!("the guest's interface on {} has gone before the guest ran there", spec.to);
             return Some(Problem::new("TargetLost", message));
         }
@@ -550,28 +561,36 @@ impl Stepper<'_> {
 
     /// What still stands in the way of taking the pin off: flows anywhere, or
     /// an interface on `loser`, whose ovn-controller would claim the port.
-    fn leftover(&self, loser: &str, keeper: &str) -> Option<String> {
-        let nodes = &self.migration.status.nodes;
+    fn leftover(&mut self, loser: Role) -> Option<String> {
+        let Migration { spec, status, .. } = self.migration;
         let alive = |chassis: &String| self.world.chassis.contains_key(chassis);
         let uncleaned = |(chassis, node): &(&String, &NodeStatus)| alive(chassis) && !node.has(Step::Cleaned);
-        if let Some((chassis, _)) = nodes.iter().find(uncleaned) {
+        if let Some((chassis, _)) = status.nodes.iter().find(uncleaned) {
             return Some(format!("waiting for the agent on {chassis} to take its flows away"));
         }
-        if !alive(&loser.to_owned()) {
+        let (chassis, keeper) = match loser {
+            Role::Source => (&spec.from, &spec.to),
+            _ => (&spec.to, &spec.from),
+        };
+        // Before Arming no interface was asked for.
+        if !alive(chassis) || !self.progress.steps.contains_key(&Phase::Arming) {
             return None;
         }
-        let Some(node) = nodes.get(loser) else {
-            // Before Arming no interface was asked for.
-            let may_be_plugged = self.progress.steps.contains_key(&Phase::Arming);
-            return may_be_plugged.then(|| {
-                format!("waiting for an agent on {loser} to say that the guest's interface is not there: if it is, {loser} would claim the port")
-            });
+        let Some(node) = status.nodes.get(chassis) else {
+            return Some(format!(
+                "waiting for an agent on {chassis} to say that the guest's interface is not there: if it is, {chassis} would claim the port"
+            ));
         };
-        let interface = node.interface.as_ref()?;
-        Some(format!(
-            "{} still has the guest's interface {}; the port stays pinned to {keeper} until it is unplugged, or {loser} would claim it",
-            loser, interface.name
-        ))
+        match &node.interface {
+            Some(interface) => Some(format!(
+                "{chassis} still has the guest's interface {}; the port stays pinned to {keeper} until it is unplugged, or {chassis} would claim it",
+                interface.name
+            )),
+            None if self.is_missing(loser, UNPLUGGED_GRACE) => None,
+            None => Some(format!(
+                "the guest's interface on {chassis} is gone; waiting a moment for it to stay so"
+            )),
+        }
     }
 }
 
