@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use limosa_protocol::{MacAddr, Phase};
-use ovsdb_rs::Remotes;
+use ovsdb_rs::{Remotes, Tls};
 
 use crate::{agent, controller};
 
@@ -92,14 +92,37 @@ struct AgentArgs {
     store: StoreArgs,
 }
 
+/// The files of an `ssl:` remote, as OVN's own programs name them. They are
+/// read again when they change.
+#[derive(Debug, Clone, ClapArgs)]
+struct TlsArgs {
+    /// The certificates that a database server's is checked against (PEM)
+    #[arg(short = 'C', long, env = "OVN_CA_CERT", value_name = "FILE", requires_all = ["certificate", "private_key"])]
+    ca_cert: Option<PathBuf>,
+    /// Our own certificate (PEM)
+    #[arg(short = 'c', long, env = "OVN_CERTIFICATE", value_name = "FILE", requires = "ca_cert")]
+    certificate: Option<PathBuf>,
+    /// Its private key (PEM)
+    #[arg(short = 'p', long, env = "OVN_PRIVATE_KEY", value_name = "FILE", requires = "ca_cert")]
+    private_key: Option<PathBuf>,
+}
+
+impl TlsArgs {
+    fn tls(self) -> Option<Tls> {
+        Some(Tls::new(self.ca_cert?, self.certificate?, self.private_key?))
+    }
+}
+
 #[derive(Debug, ClapArgs)]
 struct ControllerArgs {
-    /// The OVN northbound database (unix:FILE or tcp:IP:PORT; several separated by commas)
+    /// The OVN northbound database (unix:FILE, tcp:HOST:PORT or ssl:HOST:PORT; the servers of a cluster separated by commas)
     #[arg(long, env = "OVN_NB_DB", value_name = "REMOTE", default_value = "unix:/var/run/ovn/ovnnb_db.sock")]
     nb: Remotes,
     /// The OVN southbound database
     #[arg(long, env = "OVN_SB_DB", value_name = "REMOTE", default_value = "unix:/var/run/ovn/ovnsb_db.sock")]
     sb: Remotes,
+    #[command(flatten)]
+    tls: TlsArgs,
     /// How long the object of a migration that has ended is kept
     #[arg(long, env = "LIMOSA_RETAIN", value_name = "SECONDS", default_value = "86400", value_parser = parse_seconds)]
     retain: Duration,
@@ -142,9 +165,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Verb::Controller(args) => {
-            let ControllerArgs { nb, sb, retain, metrics, store } = args;
-            let (store, metrics_listen) = (store.store, metrics.metrics_listen);
-            controller::run(controller::Options { nb, sb, store, retain, metrics_listen }).await?;
+            let ControllerArgs { nb, sb, tls, retain, metrics, store } = args;
+            let (tls, store, metrics_listen) = (tls.tls(), store.store, metrics.metrics_listen);
+            controller::run(controller::Options { nb, sb, tls, store, retain, metrics_listen }).await?;
             Ok(ExitCode::SUCCESS)
         }
         Verb::Migrate(args) => migrate::migrate(args).await,

@@ -8,7 +8,8 @@ use limosa_protocol::MacAddr;
 use limosa_protocol::lifecycle::{Binding, LogicalPort};
 use limosa_protocol::object::Problem;
 use ovsdb_rs::{
-    Clause, Function, Mutator, Remotes, Replica, Row, Session, State, TableMonitor, Transaction, Until,
+    Clause, Function, Mutator, Options, Remotes, Replica, Row, Session, State, TableMonitor, Tls,
+    Transaction, Until,
 };
 
 const LSP: &str = "Logical_Switch_Port";
@@ -26,9 +27,11 @@ pub(super) struct Databases {
 }
 
 impl Databases {
-    pub(super) fn open(nb: Remotes, sb: Remotes) -> Self {
+    pub(super) fn open(nb: Remotes, sb: Remotes, tls: Option<Tls>) -> Self {
+        let mut options = Options::default();
+        options.tls = tls;
         let nothing = || vec![Clause::never()];
-        let nb = Session::open(
+        let nb = Session::open_with(
             nb,
             "OVN_Northbound",
             vec![
@@ -37,8 +40,9 @@ impl Databases {
                     .condition(nothing()),
                 TableMonitor::new("NB_Global").columns(["hv_cfg"]),
             ],
+            options.clone(),
         );
-        let sb = Session::open(
+        let sb = Session::open_with(
             sb,
             "OVN_Southbound",
             vec![
@@ -50,6 +54,7 @@ impl Databases {
                 TableMonitor::new("Chassis_Private").columns(["name", "nb_cfg"]),
                 TableMonitor::new("Encap").columns(["type"]),
             ],
+            options,
         );
         Self { nb, sb, ports: BTreeSet::new() }
     }

@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use limosa_protocol::Phase;
 use limosa_protocol::lifecycle::{Change, Decision, World, decide};
 use limosa_protocol::object::{Barrier, ConditionType, Migration, Problem, Progress, Truth, to_microseconds};
-use ovsdb_rs::Remotes;
+use ovsdb_rs::{Remotes, Tls};
 use tokio::sync::watch;
 
 use crate::metrics::{self, ControllerMetrics, Readiness};
@@ -33,6 +33,7 @@ const RETRY: Duration = Duration::from_secs(1);
 pub(crate) struct Options {
     pub(crate) nb: Remotes,
     pub(crate) sb: Remotes,
+    pub(crate) tls: Option<Tls>,
     pub(crate) store: PathBuf,
     /// How long an object is kept after its migration has ended.
     pub(crate) retain: Duration,
@@ -46,7 +47,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     if let Some(listen) = options.metrics_listen {
         metrics::serve(listen, metrics.registry.clone(), readiness).await?;
     }
-    let databases = Databases::open(options.nb, options.sb);
+    let databases = Databases::open(options.nb, options.sb, options.tls);
     let store = tokio::select! {
         (store, ()) = async { tokio::join!(Directory::wait_for(&options.store), databases.ready()) } => store,
         () = shutdown.asked() => return Ok(()),
