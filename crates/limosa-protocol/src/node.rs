@@ -235,14 +235,14 @@ impl Planner<'_> {
         }
         let overlap = vec![self.writer.take(from)?, self.writer.divert_in(ofport)];
         self.take_if_settled(&overlap, Step::Opened);
-        if !self.every_chassis_caught_up() {
-            // Some chassis may still send to the source alone.
-            self.take_if_settled(&overlap, Step::Switched);
-            return Ok(overlap);
-        }
         let closes_at = self.status.steps.get(&Step::Opened).map(|opened| *opened + OVERLAP);
         if closes_at.is_none_or(|at| self.now < at) {
             self.wake_at = closes_at;
+            return Ok(overlap);
+        }
+        if !self.every_chassis_caught_up() {
+            // Some chassis may still send to the source alone.
+            self.take_if_settled(&overlap, Step::Switched);
             return Ok(overlap);
         }
         let closed = vec![self.writer.take(from)?, self.writer.gate_mirrored()];

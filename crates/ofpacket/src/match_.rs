@@ -239,9 +239,11 @@ pub(crate) fn significant(field: OxmField) -> u128 {
 /// A tunnel option as a switch writes it: without the leading bytes that do not count or, in an exact match,
 /// are zero. A mask of zeros asks whether the packet has the option at all: nothing of it is left.
 pub(crate) fn trim_option(oxm: &Oxm) -> Oxm {
-    let Some(mask) = oxm.mask.as_deref().filter(|mask| !is_full(oxm.field, mask)) else {
+    let trimmed = oxm.mask.as_deref().map(trim_front);
+    let Some(mask) = oxm.mask.as_deref().filter(|mask| !is_full(oxm.field, &mask[trim_front(mask)..])) else {
         // A zero may be written without any byte.
-        let digits = &oxm.value[trim_front(&oxm.value)..];
+        let value = &oxm.value[trimmed.unwrap_or(0)..];
+        let digits = &value[trim_front(value)..];
         let value = Bytes::copy_from_slice(if digits.is_empty() { &[0] } else { digits });
         return Oxm { field: oxm.field, value, mask: None };
     };

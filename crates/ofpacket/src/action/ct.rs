@@ -120,6 +120,15 @@ impl Nat {
     /// Choose the port at random.
     pub const PROTO_RANDOM: u16 = 16;
 
+    /// A range of one is that one.
+    pub(crate) fn canonical(self) -> Self {
+        fn one<T: PartialEq>((min, max): (Option<T>, Option<T>)) -> (Option<T>, Option<T>) {
+            let max = if max == min { None } else { max };
+            (min, max)
+        }
+        Self { flags: self.flags, ipv4: one(self.ipv4), ipv6: one(self.ipv6), ports: one(self.ports) }
+    }
+
     /// ```text
     /// +-----+-------+---------------+-----------------------------------------------------+
     /// | 0 0 | flags | range_present | IPv4 min, max, IPv6 min, max, port min, max, if so  |

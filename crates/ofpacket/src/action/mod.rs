@@ -275,9 +275,14 @@ impl Action {
             Self::Learn(learn) => Self::Learn(learn.canonical()),
             Self::Clone(actions) => Self::Clone(canonical_list(&actions)),
             Self::ControllerV1 { max_len, controller_id, reason } => {
-                Self::Controller(Controller2 { max_len, controller_id, reason, ..Controller2::default() })
+                let controller = Controller2 { max_len, controller_id, reason, ..Controller2::default() };
+                Self::Controller(controller).canonical()
+            }
+            Self::Controller(c) if c == (Controller2 { max_len: c.max_len, ..Controller2::default() }) => {
+                Self::Output { port: PortNo::CONTROLLER, max_len: c.max_len }
             }
             Self::Ct(ct) => Self::Ct(ct.canonical()),
+            Self::Nat(nat) => Self::Nat(nat.canonical()),
             Self::Note(data) => Self::Note(extension::pad_note(&data)),
             Self::StackPush { field, ofs, n_bits } => {
                 Self::StackPush { field: field.preferred(), ofs, n_bits }

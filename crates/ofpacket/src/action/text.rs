@@ -379,7 +379,7 @@ impl Display for Bits {
         match n_bits {
             _ if ofs == 0 && n_bits == field.bits() => write!(f, "{field}[]"),
             1 => write!(f, "{field}[{ofs}]"),
-            _ => write!(f, "{field}[{ofs}..{}]", u32::from(ofs) + u32::from(n_bits) - 1),
+            _ => write!(f, "{field}[{ofs}..{}]", (u32::from(ofs) + u32::from(n_bits)).saturating_sub(1)),
         }
     }
 }

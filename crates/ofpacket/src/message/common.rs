@@ -50,12 +50,17 @@ pub(super) fn entry_at<'a>(
 pub(super) fn decode_text(r: &mut Reader<'_>, len: usize) -> Result<String> {
     let bytes = r.take(len)?;
     let end = bytes.iter().position(|&b| b == 0).unwrap_or(len);
-    Ok(String::from_utf8_lossy(&bytes[..end]).into_owned())
+    let mut text = String::new();
+    for chunk in bytes[..end].utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().map(|_| '?'));
+    }
+    Ok(text)
 }
 
 /// A text in a field of fixed length, cut to leave room for a zero.
 pub(super) fn encode_text(text: &str, len: usize, w: &mut Writer<'_>) {
-    let end = (0..len).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
+    let end = (0..=len).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
     let bytes = &text.as_bytes()[..end.min(text.len())];
     w.slice(bytes);
     w.zeros(len - bytes.len());

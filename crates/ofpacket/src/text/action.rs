@@ -166,7 +166,11 @@ fn action<'a>(key: &str, pair: Pair<'a>, context: &mut Context, depth: usize) ->
         "dec_ttl" if value.is_empty() => Action::DecNwTtl,
         "dec_ttl" => {
             let ids = value.split([',', ' ']).filter(|id| !id.is_empty());
-            Action::DecTtlCntIds(ids.map(|id| number(id, "ids of controllers")).collect::<Parse<'_, _>>()?)
+            let ids: Vec<_> = ids.map(|id| number(id, "ids of controllers")).collect::<Parse<'_, _>>()?;
+            if ids.is_empty() {
+                return Err(Fail::new(value, "ids of controllers"));
+            }
+            Action::DecTtlCntIds(ids)
         }
         "set_mpls_label" => set(OxmField::MPLS_LABEL, value)?,
         "set_mpls_tc" => set(OxmField::MPLS_TC, value)?,

@@ -8,7 +8,7 @@ use super::subfield::subfield;
 use super::token::{Pair, Pairs, number};
 use super::value::{self, Masked};
 use crate::match_::significant;
-use crate::oxm::{FieldInfo, Oxm, OxmField, Prerequisite};
+use crate::oxm::{FieldInfo, Maskable, Oxm, OxmField, Prerequisite};
 use crate::{Match, PortNo};
 
 const IP: u16 = 0x0800;
@@ -114,6 +114,9 @@ impl<'a> Builder<'a> {
             },
             key if key.contains('[') => {
                 let bits = subfield(key)?;
+                if bits.info.maskable == Maskable::Exact && !bits.is_whole() {
+                    return Err(Fail::new(key, format!("all of {}, which cannot be masked", bits.info.name)));
+                }
                 let value = value::bits(bits.info, pair.value, bits.ofs, bits.n_bits)?;
                 self.add(key, bits.info, value, true);
             }
@@ -273,7 +276,7 @@ impl<'a> Builder<'a> {
         }
         match pcp {
             0 => Ok(()),
-            7 if value & 0x1fff != 0 => {
+            7 if value & TAGGED != 0 => {
                 out.push(Oxm::new(OxmField::VLAN_PCP, (value >> 13) as u8));
                 Ok(())
             }
