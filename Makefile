@@ -2,10 +2,13 @@
 #   make demo   a guest live-migrates between real chassis; report in target/demo/
 #   make test   every test, on real Open vSwitch, OVN and QEMU
 #   make chaos  everything killed at every step of a migration; report in target/chaos/
+#   make bench  the crates beside what else does the same; reports in target/bench/
+#   make fuzz   what nobody would send, to every decoder for FUZZ_SECONDS
 
 CARGO ?= cargo
+FUZZ_SECONDS ?= 60
 
-.PHONY: demo test chaos lint build prerequisites
+.PHONY: demo test chaos bench fuzz lint build prerequisites
 
 demo: build
 	target/debug/limosa-lab demo --out target/demo
@@ -15,6 +18,29 @@ test: build
 
 chaos: build
 	target/debug/limosa-lab chaos --out target/chaos
+
+bench: prerequisites
+	$(CARGO) bench -p limosa-bench --features rovs
+	$(CARGO) run --release -p limosa-bench --features rovs -- openflow
+	$(CARGO) run --release -p limosa-bench --features rovs -- ovsdb
+
+# What is found goes into target/fuzz/corpus; the committed inputs are read, not changed. The code has no unsafe for a
+# sanitizer to watch, and without one it runs on a stable toolchain.
+fuzz: export CARGO_TARGET_DIR = $(CURDIR)/target/fuzz
+fuzz: export RUSTC_BOOTSTRAP = 1
+fuzz: export PATH := $(CURDIR)/target/tools/bin:$(PATH)
+fuzz: target/tools/bin/cargo-fuzz
+	@set -e; for dir in crates/*/fuzz; do \
+	    for target in $$($(CARGO) fuzz list --fuzz-dir $$dir); do \
+	        echo "== $$dir $$target"; \
+	        new=$(CURDIR)/target/fuzz/corpus/$$dir/$$target; mkdir -p $$new; \
+	        $(CARGO) fuzz run --fuzz-dir $$dir -s none $$target $$new $$dir/../tests/*corpus/$$target -- \
+	            -max_total_time=$(FUZZ_SECONDS) -timeout=10 -print_final_stats=1; \
+	    done; \
+	done
+
+target/tools/bin/cargo-fuzz:
+	$(CARGO) install --root target/tools --target-dir target/tools/build cargo-fuzz
 
 lint:
 	$(CARGO) fmt --all --check

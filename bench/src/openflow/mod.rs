@@ -19,7 +19,8 @@ use crate::report::{Row, publish};
 use support::Ovs;
 
 /// Each gives some rows.
-const BENCHMARKS: &[fn() -> anyhow::Result<Vec<Row>>] = &[bundle::many, bundle::one, dump::flows];
+const BENCHMARKS: &[fn() -> anyhow::Result<Vec<Row>>] =
+    &[bundle::many, bundle::one, dump::flows, crate::codec::rows];
 
 /// Flows in the large bundles and dumps.
 const FLOWS: u32 = 100_000;

@@ -256,7 +256,7 @@ impl<'a> Writer<'a> {
         let mut specs = vec![match_value(OxmField::NXM_IN_PORT, &(ofport as u16).to_be_bytes())];
         specs.extend(path.header(self.reverse_option()).into_iter().map(|oxm| LearnSpec {
             n_bits: oxm.value.len() as u16 * 8,
-            src: LearnSrc::Immediate(oxm.value),
+            src: LearnSrc::Immediate(Bytes::copy_from_slice(&oxm.value)),
             dst: LearnDst::Load(oxm.field, 0),
         }));
         specs.push(to_tunnel);

@@ -50,6 +50,6 @@ pub use flow::{Flow, FlowKey, FlowStats};
 pub use instruction::Instruction;
 pub use match_::Match;
 pub use message::*;
-pub use oxm::{Access, FieldInfo, IntoValue, Kind, Maskable, Oxm, OxmField, Prerequisite, Value};
+pub use oxm::{Access, FieldInfo, IntoValue, Kind, Maskable, Oxm, OxmBytes, OxmField, Prerequisite, Value};
 pub use port::PortNo;
 pub use text::ParseError;

@@ -2,11 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
-
 use crate::PortNo;
 use crate::error::DecodeErrorKind;
-use crate::oxm::{IntoValue, Oxm, OxmField, is_full};
+use crate::oxm::{IntoValue, Oxm, OxmBytes, OxmField, is_full};
 use crate::wire::{Reader, Result, Writer};
 
 /// A list of fields that a packet must have (OpenFlow 1.5, section 7.2.3.1, `ofp_match`); an empty one
@@ -239,17 +237,20 @@ pub(crate) fn significant(field: OxmField) -> u128 {
 /// A tunnel option as a switch writes it: without the leading bytes that do not count or, in an exact match,
 /// are zero. A mask of zeros asks whether the packet has the option at all: nothing of it is left.
 pub(crate) fn trim_option(oxm: &Oxm) -> Oxm {
-    let trimmed = oxm.mask.as_deref().map(trim_front);
-    let Some(mask) = oxm.mask.as_deref().filter(|mask| !is_full(oxm.field, &mask[trim_front(mask)..])) else {
+    let mask = oxm.mask.as_deref().map(|mask| &mask[trim_front(mask)..]);
+    let counts = mask.map_or(oxm.value.len(), <[u8]>::len);
+    let value = &oxm.value[oxm.value.len().saturating_sub(counts)..];
+    let (value, mask) = match mask.filter(|mask| !is_full(oxm.field, mask)) {
+        Some(mask) => {
+            (value.iter().zip(mask).map(|(v, m)| v & m).collect(), Some(OxmBytes::from_slice(mask)))
+        }
         // A zero may be written without any byte.
-        let value = &oxm.value[trimmed.unwrap_or(0)..];
-        let digits = &value[trim_front(value)..];
-        let value = Bytes::copy_from_slice(if digits.is_empty() { &[0] } else { digits });
-        return Oxm { field: oxm.field, value, mask: None };
+        None => {
+            let digits = &value[trim_front(value)..];
+            (OxmBytes::from_slice(if digits.is_empty() { &[0] } else { digits }), None)
+        }
     };
-    let first = trim_front(mask);
-    let value = oxm.value.iter().zip(mask).skip(first).map(|(v, m)| v & m).collect();
-    Oxm { field: oxm.field, value, mask: Some(Bytes::copy_from_slice(&mask[first..])) }
+    Oxm { field: oxm.field, value, mask }
 }
 
 /// How many leading bytes are zero.

@@ -160,7 +160,7 @@ impl Learn {
 impl LearnSpec {
     /// The learned flow matches this value of the whole field.
     pub fn match_value(field: OxmField, value: impl IntoValue) -> Self {
-        let src = LearnSrc::Immediate(Oxm::new(field, value).value);
+        let src = LearnSrc::Immediate(Bytes::copy_from_slice(&Oxm::new(field, value).value));
         Self { n_bits: field.bits(), src, dst: LearnDst::Match(field, 0) }
     }
 
@@ -176,7 +176,7 @@ impl LearnSpec {
 
     /// The learned flow sets the whole field to this value.
     pub fn load_value(field: OxmField, value: impl IntoValue) -> Self {
-        let src = LearnSrc::Immediate(Oxm::new(field, value).value);
+        let src = LearnSrc::Immediate(Bytes::copy_from_slice(&Oxm::new(field, value).value));
         Self { n_bits: field.bits(), src, dst: LearnDst::Load(field, 0) }
     }
 
@@ -254,7 +254,9 @@ impl LearnSpec {
 /// The least significant bytes of a value, in a constant that is as long as `n_bits` need.
 fn immediate(n_bits: u16, value: impl IntoValue) -> LearnSrc {
     let len = n_bits.div_ceil(8) as u8;
-    LearnSrc::Immediate(Oxm::new(OxmField::from_numbers(0xfffe, 0, len), value).value)
+    LearnSrc::Immediate(Bytes::copy_from_slice(
+        &Oxm::new(OxmField::from_numbers(0xfffe, 0, len), value).value,
+    ))
 }
 
 /// The last `len` bytes, with zeros in front if there are not so many.

@@ -338,7 +338,7 @@ pub(crate) fn decode_list(r: &mut Reader<'_>) -> Result<Vec<Action>> {
 
 fn decode_nested(r: &mut Reader<'_>, depth: usize) -> Result<Vec<Action>> {
     let mut out = Vec::new();
-    let mut scratch = BytesMut::new();
+    let mut scratch = BytesMut::with_capacity(64);
     while !r.is_empty() {
         let mut head = r.clone().named("action");
         let kind = head.u16()?;

@@ -102,6 +102,9 @@ pub const VERSION: u8 = 0x06;
 /// Bytes of the header.
 pub const HEADER_LEN: usize = 8;
 
+/// Room for most messages, so that a buffer need not grow while one is written.
+const TYPICAL_LEN: usize = 256;
+
 /// "No buffer": the packet is in the message.
 pub const NO_BUFFER: u32 = 0xffff_ffff;
 
@@ -194,7 +197,7 @@ impl Message {
     /// # Errors
     /// Something in it is longer than its length field can say.
     pub fn encode(&self) -> Result<Bytes, EncodeError> {
-        let mut buf = BytesMut::new();
+        let mut buf = BytesMut::with_capacity(TYPICAL_LEN);
         self.encode_into(&mut buf)?;
         Ok(buf.freeze())
     }

@@ -8,7 +8,7 @@ mod value;
 
 use std::fmt;
 
-use bytes::Bytes;
+use smallvec::SmallVec;
 
 pub use field::OxmField;
 pub use table::{Access, FieldInfo, Kind, Maskable, Prerequisite};
@@ -21,6 +21,10 @@ pub(crate) use text::{
     flag_names, write_flags_masked, write_frag, write_hex, write_packet_type, write_value,
 };
 
+/// A value or a mask. No field but a tunnel option is longer than what has room in here: a flow with ten fields need
+/// not be allocated in twenty pieces.
+pub type OxmBytes = SmallVec<[u8; 16]>;
+
 /// One field with a value and, if only some bits count, a mask: an OXM TLV (OpenFlow 1.5, section
 /// 7.2.3.2).
 ///
@@ -30,9 +34,9 @@ pub struct Oxm {
     /// Which field.
     pub field: OxmField,
     /// Its value.
-    pub value: Bytes,
+    pub value: OxmBytes,
     /// The bits that count; all of them if absent.
-    pub mask: Option<Bytes>,
+    pub mask: Option<OxmBytes>,
 }
 
 impl Oxm {
@@ -65,13 +69,14 @@ impl Oxm {
         let (field, has_mask) = OxmField::decode_header(r)?;
         let len = usize::from(field.width());
         if !has_mask {
-            return Ok(Self { field, value: r.bytes(len)?, mask: None });
+            return Ok(Self { field, value: OxmBytes::from_slice(r.take(len)?), mask: None });
         }
         if len % 2 != 0 {
             return Err(r.error(DecodeErrorKind::BadLength(len)));
         }
         let field = field.with_len(field.width() / 2);
-        Ok(Self { field, value: r.bytes(len / 2)?, mask: Some(r.bytes(len / 2)?) })
+        let mut half = || r.take(len / 2).map(OxmBytes::from_slice);
+        Ok(Self { field, value: half()?, mask: Some(half()?) })
     }
 
     pub(crate) fn encode(&self, w: &mut Writer<'_>) {

@@ -2,9 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use bytes::Bytes;
-
-use super::OxmField;
+use super::{OxmBytes, OxmField};
 
 /// A value on its way into a field: up to 16 bytes, big-endian.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,14 +26,14 @@ impl Value {
     }
 
     /// The value in the width of the field: the least significant bytes, zeros in front.
-    pub(super) fn fit(self, field: OxmField) -> Bytes {
+    pub(super) fn fit(self, field: OxmField) -> OxmBytes {
         let len = match (field.tun_metadata_index(), field.info()) {
             (None, Some(info)) => usize::from(info.bytes),
             (None, None) if field.width() > 0 => usize::from(field.width()),
             _ => self.len,
         };
         match len.checked_sub(16) {
-            None | Some(0) => Bytes::copy_from_slice(&self.bytes[16 - len..]),
+            None | Some(0) => OxmBytes::from_slice(&self.bytes[16 - len..]),
             Some(more) => [&vec![0; more], &self.bytes[..]].concat().into(),
         }
     }

@@ -146,6 +146,10 @@ impl<'a> Builder<'a> {
                 true => self.tag = (value, mask),
                 false => self.put_tag(value, mask & (VID | TAGGED)),
             }
+        } else if field == OxmField::VLAN_PCP && !value.is_any() {
+            // By its own name it is no other than `dl_vlan_pcp`.
+            let (value, _) = value.to_u128();
+            self.put_tag((value as u16) << 13 | TAGGED, 0xe000 | TAGGED);
         } else {
             self.name(Named { key, field, value, part });
         }
@@ -238,6 +242,11 @@ impl<'a> Builder<'a> {
                     format!("{} in the flow, without which {key} cannot be matched", name_of(needs));
                 return Err(Fail::new(key, expected));
             };
+            // Known only now: `tp_src` may be an ICMP type.
+            let whole = settled.info().is_some_and(|info| info.maskable == Maskable::Exact);
+            if whole && settled != *field && !value.is_exact() && !value.is_any() {
+                return Err(Fail::new(key, "all of the field, which cannot be masked in this protocol"));
+            }
             if let Some(i) = field.tun_metadata_index() {
                 options.insert(i, value.clone().into_oxm(*field));
             } else {

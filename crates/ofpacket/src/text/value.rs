@@ -2,7 +2,6 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use bytes::Bytes;
 use nom::branch::alt;
 use nom::bytes::complete::{tag, take_while_m_n, take_while1};
 use nom::character::complete::{char, one_of};
@@ -14,7 +13,7 @@ use nom::{IResult, Parser};
 use super::error::{Fail, Parse};
 use super::token::{Tokens, all, int, integer, port, wide};
 use crate::match_::{significant, trim_front};
-use crate::oxm::{FieldInfo, Kind, Maskable, Oxm, OxmField, flag_names};
+use crate::oxm::{FieldInfo, Kind, Maskable, Oxm, OxmBytes, OxmField, flag_names};
 
 /// A value and the bits of it that count, both as wide as the field.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,7 +71,7 @@ impl Masked {
             Some(_) => trim_front(&value).min(mask.as_deref().map_or(usize::MAX, trim_front)),
             None => 0,
         };
-        let cut = |bytes: Vec<u8>| Bytes::from(bytes[skip..].to_vec());
+        let cut = |bytes: Vec<u8>| OxmBytes::from_slice(&bytes[skip..]);
         Oxm { field, value: cut(value), mask: mask.map(cut) }
     }
 }

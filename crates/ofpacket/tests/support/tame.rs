@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use bytes::Bytes;
 use ofpacket::{
     Access, Action, Bundle, Controller2, Ct, CtZone, Encap, EncapProperty, FieldInfo, Flow, Instruction,
-    Kind, Learn, LearnDst, LearnSpec, LearnSrc, Maskable, Match, Multipath, Nat, Oxm, OxmField, PortNo,
-    Prerequisite, Sample, SampleId,
+    Kind, Learn, LearnDst, LearnSpec, LearnSrc, Maskable, Match, Multipath, Nat, Oxm, OxmBytes, OxmField,
+    PortNo, Prerequisite, Sample, SampleId,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -52,7 +52,7 @@ fn oxm(info: &'static FieldInfo) -> BoxedStrategy<Oxm> {
         let width = select(vec![4usize, 8, 16]);
         return (width, any::<u128>(), option::of(any::<u128>()))
             .prop_map(move |(width, value, mask)| {
-                let cut = |v: u128| Bytes::copy_from_slice(&v.to_be_bytes()[16 - width..]);
+                let cut = |v: u128| OxmBytes::from_slice(&v.to_be_bytes()[16 - width..]);
                 let mask = mask
                     .filter(|mask| mask.to_be_bytes()[16 - width] != 0xff)
                     .map(|mask| mask | 1 << (8 * width - 2));
