@@ -2,8 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use uuid::Uuid;
-
 /// Exponential, with jitter; one round through the list of remotes costs one wait.
 #[derive(Debug)]
 pub(crate) struct Backoff {
@@ -36,14 +34,8 @@ impl Backoff {
         self.attempts_in_round = 0;
         let step = self.next;
         self.next = (step * 2).min(self.most);
-        step.mul_f64(0.5 + 0.5 * random_fraction())
+        step.mul_f64(0.5 + 0.5 * fastrand::f64())
     }
-}
-
-/// Between 0 and 1. The random bits of a version 4 UUID serve: its first word has no fixed ones.
-fn random_fraction() -> f64 {
-    let (high, _) = Uuid::new_v4().as_u64_pair();
-    f64::from((high >> 32) as u32) / f64::from(u32::MAX)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 //! | phase | `options:requested-chassis` | left when |
 //! |---|---|---|
 //! | Pending | untouched | the request makes sense (else Rejected) |
-//! | Pinning | A | every chassis knows |
+//! | Pinning | A | every chassis knows, or at the deadline A and B do |
 //! | Arming | A | gate and mirror stand |
 //! | Armed | A | the guest announces itself on B |
 //! | Activated | A,B | B has claimed the port and has OVN's flows, every chassis knows |

@@ -70,11 +70,6 @@ impl Local {
         read(&replica).context("the local database has no system-id")
     }
 
-    /// The name of the integration bridge.
-    pub(super) fn bridge(&self, chassis: &str) -> Result<String, Problem> {
-        Ok(self.read(chassis)?.0)
-    }
-
     /// The integration bridge and what is known of it, without the tables and
     /// the TLV map, which only the switch knows.
     pub(super) fn read(&self, chassis: &str) -> Result<(String, Facts), Problem> {

@@ -257,7 +257,7 @@ impl Agent {
 
     /// Sends flow mods as one bundle; false if they were sent a moment ago.
     async fn send(&mut self, mods: Vec<FlowMod>) -> Result<bool, Problem> {
-        let Some((_, switch)) = self.switch.as_mut().filter(|_| !mods.is_empty()) else {
+        let Some((_, switch)) = self.switch.as_ref().filter(|_| !mods.is_empty()) else {
             return Ok(true);
         };
         if self.sent.as_ref().is_some_and(|(sent, at)| *sent == mods && at.elapsed() < RESEND) {
@@ -285,7 +285,7 @@ pub(crate) async fn clean_up(ovs_rundir: &Path, chassis: Option<&str>) -> anyhow
     let local = Local::open(ovs_rundir);
     local.ready().await;
     let failed = |problem: Problem| anyhow::anyhow!("{}", problem.message);
-    let bridge = local.bridge(chassis.unwrap_or_default()).map_err(failed)?;
+    let (bridge, _) = local.read(chassis.unwrap_or_default()).map_err(failed)?;
     let flows = switch::clean_up(ovs_rundir, &bridge).await.map_err(failed)?;
     let migrations: BTreeSet<u32> = flows.iter().map(|f| Cookie::migration_of(f.flow.cookie)).collect();
     println!("{bridge}: {} flows of {} migrations taken away", flows.len(), migrations.len());

@@ -13,7 +13,7 @@ use ofpacket::{FlowKey, FlowMod, FlowModCommand, FlowMonitorRequest, FlowStats};
 use openflow_rs::{BundleError, Client, Config, Event, Events, FlowTable, Target};
 use tokio::time::Instant;
 
-use crate::metrics::{AgentMetrics, FlowCounts};
+use crate::metrics::AgentMetrics;
 
 /// OVN's Geneve option (`ovn/lib/ovn-util.h`, ovn-architecture(7)).
 const GENEVE_CLASS: u16 = 0x102;
@@ -42,7 +42,6 @@ pub(super) struct Switch {
     /// is concluded from the table.
     read_at: Option<Instant>,
     in_doubt: bool,
-    counts: FlowCounts,
     metrics: AgentMetrics,
     socket: String,
 }
@@ -78,7 +77,6 @@ impl Switch {
             announced_at: BTreeMap::new(),
             read_at: None,
             in_doubt: false,
-            counts: FlowCounts::default(),
             metrics,
             socket,
         })
@@ -150,7 +148,7 @@ impl Switch {
     async fn read(&mut self) -> Result<(), Problem> {
         let first = self.read_at.is_none();
         let now = to_microseconds(Timestamp::now());
-        let flows = ours(&self.client).await.map_err(|error| self.lost(&error.to_string()))?;
+        let flows = self.count().await?;
         if first {
             self.announced_at = announcements(&flows, now);
         }
@@ -158,14 +156,14 @@ impl Switch {
         let is_ours = |flow: &&ofpacket::Flow| Cookie::is_ours(flow.cookie);
         let shown: BTreeSet<FlowKey> = self.flows.iter().filter(is_ours).map(ofpacket::Flow::key).collect();
         let differs = there != shown;
-        self.counts.add(&flows, &self.metrics);
         let wait = match differs {
             true => READ_AGAIN,
             false if flows.is_empty() => READ_NOTHING_EVERY,
             false => READ_EVERY,
         };
         self.read_at = Some(Instant::now() + wait);
-        if differs && std::mem::replace(&mut self.in_doubt, differs) {
+        let was_in_doubt = std::mem::replace(&mut self.in_doubt, differs);
+        if differs && was_in_doubt {
             let (there, shown) = (there.len(), shown.len());
             let message = format!(
                 "{} has {there} flows of ours, its flow monitor shows {shown} or others: beginning anew with what the switch has",
@@ -173,8 +171,14 @@ impl Switch {
             );
             return Err(Problem::new("FlowMonitorWrong", message));
         }
-        self.in_doubt = differs;
         Ok(())
+    }
+
+    /// Reads our flows from the switch and adds up what they have counted.
+    async fn count(&self) -> Result<Vec<FlowStats>, Problem> {
+        let flows = ours(&self.client).await.map_err(|error| self.lost(&error.to_string()))?;
+        self.metrics.count(&flows);
+        Ok(flows)
     }
 
     /// The `tun_metadata` index of OVN's Geneve option, if it is mapped.
@@ -185,11 +189,10 @@ impl Switch {
     }
 
     /// Carries out flow mods as one atomic bundle: all of them or none.
-    pub(super) async fn bundle(&mut self, mods: Vec<FlowMod>) -> Result<(), Problem> {
+    pub(super) async fn bundle(&self, mods: Vec<FlowMod>) -> Result<(), Problem> {
         if mods.iter().any(|flow_mod| flow_mod.command != FlowModCommand::Add) {
             // What they have counted goes with them.
-            let flows = ours(&self.client).await.map_err(|error| self.lost(&error.to_string()))?;
-            self.counts.add(&flows, &self.metrics);
+            self.count().await?;
         }
         let result = self.client.bundle(mods.clone()).await;
         self.metrics.bundle(mods.len(), result.is_ok());

@@ -1,6 +1,7 @@
 //! What an agent counts: its bridge, its flows and what they did.
 
 use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use limosa_protocol::{Cookie, Purpose, Role, Step};
@@ -35,6 +36,7 @@ pub(crate) struct AgentMetrics {
     steps: IntCounterVec,
     wipes: IntCounter,
     recovery: Histogram,
+    counts: Arc<Mutex<FlowCounts>>,
 }
 
 impl AgentMetrics {
@@ -98,6 +100,7 @@ impl AgentMetrics {
                 "Times that flows in place were lost and had to be put back.",
             ),
             recovery: register(&registry, Histogram::with_opts(recovery.buckets(RECOVERY.to_vec()))),
+            counts: Arc::default(),
             registry,
         };
         for purpose in Purpose::ALL {
@@ -111,6 +114,12 @@ impl AgentMetrics {
             metrics.connected.with_label_values(&[to]);
         }
         metrics
+    }
+
+    /// Takes in the counters of all our flows as they are now. What stood
+    /// before a connection was lost is not counted again after it.
+    pub(crate) fn count(&self, flows: &[FlowStats]) {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner).add(flows, self);
     }
 
     /// A bundle of so many flow mods was carried out, or not.
@@ -138,13 +147,12 @@ impl AgentMetrics {
 /// Adds up what flows have counted, each of which begins at zero and may be
 /// replaced by another at any time.
 #[derive(Debug, Default)]
-pub(crate) struct FlowCounts {
+struct FlowCounts {
     last: HashMap<(u64, FlowKey), (u64, u64)>,
 }
 
 impl FlowCounts {
-    /// Takes in the counters of all our flows as they are now.
-    pub(crate) fn add(&mut self, flows: &[FlowStats], metrics: &AgentMetrics) {
+    fn add(&mut self, flows: &[FlowStats], metrics: &AgentMetrics) {
         metrics.flows.set(flows.len() as i64);
         let mut now = HashMap::with_capacity(flows.len());
         for stats in flows {
@@ -172,7 +180,6 @@ mod tests {
     #[test]
     fn counts_go_on_over_flows_that_are_replaced() {
         let metrics = AgentMetrics::new();
-        let mut counts = FlowCounts::default();
         let stats = |port: u32, packet_count| {
             let cookie = Cookie { migration: 1, role: Role::Target, purpose: Purpose::GateOut }.encode();
             let match_ = Match::new().with(OxmField::IN_PORT, port);
@@ -188,7 +195,7 @@ mod tests {
         for read in
             [vec![stats(1, 5)], vec![stats(1, 7), stats(2, 1)], vec![stats(1, 3)], vec![], vec![stats(1, 3)]]
         {
-            counts.add(&read, &metrics);
+            metrics.count(&read);
         }
         assert_eq!(metrics.packets.with_label_values(&["gate_out"]).get(), 5 + 2 + 1 + 3 + 3);
         assert_eq!(metrics.bytes.with_label_values(&["gate_out"]).get(), 140);

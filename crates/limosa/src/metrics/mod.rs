@@ -19,7 +19,7 @@ use prometheus::core::Collector;
 use prometheus::{Encoder, IntGauge, Opts, Registry, TextEncoder};
 use tokio::sync::watch;
 
-pub(crate) use agent::{AgentMetrics, FlowCounts};
+pub(crate) use agent::AgentMetrics;
 pub(crate) use controller::ControllerMetrics;
 
 /// Whether a program can do its work; if not, why.

@@ -26,27 +26,29 @@ impl Ovs {
         let file = |name: &str| ovs.path(name).display().to_string();
         let db = format!("unix:{}", file("db.sock"));
         ovs.run("ovsdb-tool", ["create", &file("conf.db"), SCHEMA]);
-        let daemon = |name: &str| {
-            [
-                format!("--pidfile={}", file(&format!("{name}.pid"))),
-                format!("--log-file={}", file(&format!("{name}.log"))),
-                format!("--unixctl={}", file(&format!("{name}.ctl"))),
-            ]
-        };
-        // With --detach they return when they are ready.
-        let mut args = vec!["--detach".to_owned(), "--no-chdir".to_owned()];
-        args.extend(daemon("ovsdb-server"));
-        args.extend([file("conf.db"), format!("--remote=p{db}")]);
-        ovs.run("ovsdb-server", &args);
+        ovs.daemon("ovsdb-server", &[&file("conf.db"), &format!("--remote=p{db}")]);
         ovs.vsctl(["--no-wait", "init"]);
-        let mut args = vec!["--detach".to_owned(), "--no-chdir".to_owned()];
-        args.extend(["--enable-dummy=override".to_owned(), "--disable-system".to_owned()]);
-        args.extend(daemon("ovs-vswitchd"));
-        args.push(db);
-        ovs.run("ovs-vswitchd", &args);
+        ovs.start_vswitchd();
         let bridge = "add-br br0 -- set bridge br0 datapath-type=dummy fail-mode=secure";
         ovs.vsctl(bridge.split(' '));
         ovs
+    }
+
+    /// Starts ovs-vswitchd (again).
+    pub(crate) fn start_vswitchd(&self) {
+        let db = format!("unix:{}", self.path("db.sock").display());
+        self.daemon("ovs-vswitchd", &["--enable-dummy=override", "--disable-system", &db]);
+    }
+
+    /// With --detach it returns when it is ready.
+    fn daemon(&self, name: &str, args: &[&str]) {
+        let file = |end: &str| self.path(&format!("{name}.{end}")).display().to_string();
+        let mut all = vec!["--detach".to_owned(), "--no-chdir".to_owned()];
+        all.push(format!("--pidfile={}", file("pid")));
+        all.push(format!("--log-file={}", file("log")));
+        all.push(format!("--unixctl={}", file("ctl")));
+        all.extend(args.iter().map(|&arg| arg.to_owned()));
+        self.run(name, &all);
     }
 
     /// A file of its directory.

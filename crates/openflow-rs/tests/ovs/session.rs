@@ -1,6 +1,5 @@
 //! Connections that come again.
 
-use std::process::Command;
 use std::time::Duration;
 
 use ofpacket::FlowMod;
@@ -17,16 +16,9 @@ fn config() -> SessionConfig {
     SessionConfig { first_wait: Duration::from_millis(1), ..SessionConfig::default() }
 }
 
-/// Starts ovs-vswitchd again, as the support module did.
+/// Starts ovs-vswitchd again.
 fn restart(ovs: &Ovs) {
-    let file = |name: &str| ovs.path(name).display().to_string();
-    let mut command = Command::new("ovs-vswitchd");
-    command.args(["--detach", "--no-chdir", "--enable-dummy=override", "--disable-system"]);
-    command.arg(format!("--pidfile={}", file("ovs-vswitchd.pid")));
-    command.arg(format!("--log-file={}", file("ovs-vswitchd.log")));
-    command.arg(format!("--unixctl={}", file("ovs-vswitchd.ctl")));
-    command.arg(format!("unix:{}", file("db.sock"))).env("OVS_RUNDIR", ovs.path(""));
-    assert!(command.status().expect("ovs-vswitchd").success());
+    ovs.start_vswitchd();
     // It makes the bridge when it has read its database.
     ovs.vsctl(["set", "bridge", "br0", "other_config:restarted=true"]);
 }

@@ -1,46 +1,24 @@
 //! What a guest cannot do, on a real OVN, to Limosa and to its neighbours.
 
-use std::time::Duration;
-
-use limosa_lab::demo::{Limosa, flows_of_ours};
-use limosa_lab::{Daemon, Endpoint, Lab, LabOptions, LogicalPort};
+use limosa_lab::{Daemon, Endpoint, Lab};
 use openflow_rs::{Client, Config, Event, Events, Target};
 use rustix::process::Signal;
 use tokio::time::{Instant, timeout};
 
-const DEADLINE: Duration = Duration::from_secs(30);
-const GUEST: &str = "192.168.7.10";
-const GUEST_MAC: &str = "02:00:00:00:01:01";
+use super::{DEADLINE, GUEST, GUEST_MAC, Stage};
+
 /// `limosa_protocol::flows::CONTROLLER_ID`.
 const CONTROLLER_ID: u16 = 0x4c69;
 
-/// `vm1` on its way from ch1 to ch2, with a peer on each.
-struct Stage {
-    lab: Lab,
-    limosa: Limosa,
-    target: Endpoint,
+/// `vm1` is armed on both sides, and has not yet announced itself on ch2.
+async fn armed() -> (Stage, Endpoint) {
+    let stage = Stage::new(2).await;
+    stage.lab.endpoint("ch1", "vm1").await.unwrap();
+    let target = stage.to_armed("m").await;
+    (stage, target)
 }
 
 impl Stage {
-    /// Both sides are armed, and `vm1` has not yet announced itself.
-    async fn armed() -> Self {
-        let lab = Lab::start(LabOptions { chassis: 2, ..LabOptions::default() }).await.unwrap();
-        lab.peers().await.unwrap();
-        lab.port("ls0", LogicalPort::new("vm1", GUEST_MAC, GUEST)).await.unwrap();
-        let limosa = Limosa::start(&lab).await.unwrap();
-        lab.endpoint("ch1", "vm1").await.unwrap();
-        let args = ["vm1", "--from", "ch1", "--to", "ch2", "--name", "m", "--wait=arming", "--timeout", "30"];
-        limosa.object(&lab, "migrate", &args).await.unwrap();
-        let target = lab.endpoint_unbound("ch2", "vm1").await.unwrap();
-        limosa.wait(&lab, "m", "armed").await.unwrap();
-        Self { lab, limosa, target }
-    }
-
-    async fn ours(&self, chassis: &str) -> Vec<String> {
-        let flows = self.lab.dump_flows(chassis).await.unwrap();
-        flows_of_ours(&flows).into_iter().map(str::to_owned).collect()
-    }
-
     /// Where a frame would go, as the switch says it.
     async fn trace(&self, chassis: &str, frame: &str) -> String {
         let args = ["ofproto/trace", "br-int", frame];
@@ -84,8 +62,8 @@ fn hits(dump: &str, pattern: &str) -> Option<u64> {
 
 #[tokio::test]
 async fn a_flood_of_announcements_reaches_the_agent_once() {
-    let stage = Stage::armed().await;
-    let Stage { lab, limosa, target, .. } = &stage;
+    let (stage, target) = armed().await;
+    let Stage { lab, limosa, .. } = &stage;
     // Nobody replaces the announcement rule.
     let agent = limosa.agent("ch2").unwrap();
     agent.kill(Signal::KILL).unwrap();
@@ -96,7 +74,7 @@ async fn a_flood_of_announcements_reaches_the_agent_once() {
         timeout(DEADLINE, async { while !matches!(events.next().await, Some(Event::PacketIn(_))) {} });
     first.await.expect("the first announcement is told");
 
-    let diversion = format!("in_port={} ", stage.ofport("ch2", target).await);
+    let diversion = format!("in_port={} ", stage.ofport("ch2", &target).await);
     let stats = async || lab.ofctl("ch2", "dump-flows", &["table=0"]).await.unwrap();
     let priority = format!("priority=1200,{diversion}");
     let deadline = Instant::now() + DEADLINE;
@@ -120,10 +98,10 @@ async fn a_flood_of_announcements_reaches_the_agent_once() {
 
 #[tokio::test]
 async fn only_the_guests_own_announcement_on_its_own_interface_opens_the_gate() {
-    let stage = Stage::armed().await;
-    let Stage { lab, target, .. } = &stage;
+    let (stage, target) = armed().await;
+    let lab = &stage.lab;
     let armed = stage.ours("ch2").await;
-    let v = stage.ofport("ch2", target).await;
+    let v = stage.ofport("ch2", &target).await;
     let p2 = lab.vsctl("ch2", &["get", "interface", "v-p2", "ofport"]).await.unwrap();
     let rarp = |port: &str, src: &str, sha: &str, op: u8| {
         format!("in_port={port},dl_src={src},dl_dst=ff:ff:ff:ff:ff:ff,rarp,arp_op={op},arp_sha={sha}")
@@ -156,8 +134,8 @@ async fn only_the_guests_own_announcement_on_its_own_interface_opens_the_gate() 
 /// What the guest sends on the target carries it to the source, and no further.
 #[tokio::test]
 async fn nothing_that_the_guest_sends_leaves_the_source_with_the_mark() {
-    let stage = Stage::armed().await;
-    let Stage { lab, limosa, target, .. } = &stage;
+    let (stage, target) = armed().await;
+    let Stage { lab, limosa, .. } = &stage;
     // The target cannot bind the port: everything goes by way of the source.
     lab.daemon("ch2", Daemon::OvnController).pause().unwrap();
     lab.send_rarp(&target.ns, GUEST_MAC).await.unwrap();

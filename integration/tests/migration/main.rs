@@ -1,5 +1,7 @@
 //! Limosa on a real OVN: what it must do, and what it must leave alone.
 
+mod hostile;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
