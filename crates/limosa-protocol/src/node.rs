@@ -170,7 +170,7 @@ impl Planner<'_> {
 
     /// The source mirrors only what the target's gate holds back.
     fn source(&mut self) -> Result<Vec<Flow>, CannotWrite> {
-        let to = &self.migration.spec.to;
+        let to = self.migration.spec.target();
         let interface = self.interface();
         if interface.is_none() && !self.migration.phase().is_past_activation() {
             self.status.problem = Some(self.interface_missing());
@@ -254,7 +254,7 @@ impl Planner<'_> {
         if !self.target_takes_direct_packets() {
             return self.write([self.writer.guard(&self.migration.spec.from)]);
         }
-        let flows = self.write([self.writer.guard(&self.migration.spec.to)])?;
+        let flows = self.write([self.writer.guard(self.migration.spec.target())])?;
         self.take_if_settled(&flows, Step::Redirected);
         Ok(flows)
     }

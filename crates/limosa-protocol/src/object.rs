@@ -2,7 +2,7 @@
 //! how far it has come. One schema for every store.
 //!
 //! `spec` is written once by whoever asks for the migration (only `want` may
-//! change later); `status` is written by two kinds of writers that never touch
+//! change later, and `to` be filled in); `status` is written by two kinds of writers that never touch
 //! each other's part: the controller owns [`Progress`], and the agent of
 //! chassis N owns `status.nodes[N]`.
 
@@ -50,24 +50,61 @@ pub struct Spec {
     pub port: String,
     /// The name of the chassis that the guest leaves.
     pub from: String,
-    /// The name of the chassis that the guest goes to.
-    pub to: String,
+    /// The name of the chassis that the guest goes to; left out while nobody
+    /// knows yet. The port is pinned to the source meanwhile, and nothing more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
     /// The guest's address; by default the first of the logical port's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<MacAddr>,
     /// What is wanted of this migration.
     #[serde(default)]
     pub want: Want,
+    /// Whose port it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guest: Option<Guest>,
+}
+
+/// The virtual machine as its orchestrator names it; for people, and for
+/// whoever made the object to find it again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Guest {
+    /// The name of the virtual machine.
+    pub vm: String,
+    /// The name of its network interface.
+    pub nic: String,
+    /// The name of the orchestrator's migration.
+    pub migration: String,
+}
+
+impl Spec {
+    /// A request to move a port, with everything else as it is by default.
+    pub fn new(port: impl Into<String>, from: impl Into<String>, to: Option<String>) -> Self {
+        Self { port: port.into(), from: from.into(), to, mac: None, want: Want::default(), guest: None }
+    }
+
+    /// The name of the target; empty while it is not known, which is never so
+    /// from [`Phase::Arming`] on.
+    #[must_use]
+    pub fn target(&self) -> &str {
+        self.to.as_deref().unwrap_or_default()
+    }
 }
 
 /// What is wanted of a migration.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Want {
-    /// Carry it through.
+    /// Carry it through once the guest announces itself on the target.
     #[default]
     Complete,
+    /// The guest runs on the target, announced or not: carry it through.
+    Activate,
     /// Roll it back; once the guest runs on the target it goes on all the same.
     Abort,
+    /// The guest runs on the source, for good: roll it back, also if it has
+    /// announced itself on the target.
+    Return,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -418,7 +455,7 @@ impl Migration {
     pub fn role_of(&self, chassis: &str) -> Role {
         if chassis == self.spec.from {
             Role::Source
-        } else if chassis == self.spec.to {
+        } else if Some(chassis) == self.spec.to.as_deref() {
             Role::Target
         } else {
             Role::Bystander
@@ -437,7 +474,7 @@ impl Migration {
 
     #[must_use]
     pub fn target(&self) -> Option<&NodeStatus> {
-        self.status.nodes.get(&self.spec.to)
+        self.status.nodes.get(self.spec.to.as_ref()?)
     }
 }
 

@@ -25,8 +25,7 @@ struct Stage {
 
 impl Stage {
     fn new() -> Self {
-        let spec =
-            Spec { port: "vm1".into(), from: "a".into(), to: "b".into(), mac: None, want: Want::Complete };
+        let spec = Spec::new("vm1", "a", Some("b".to_owned()));
         let geneve = || BTreeSet::from(["geneve".to_owned()]);
         let world = World {
             port: Some(LogicalPort {
@@ -204,8 +203,8 @@ fn what_makes_no_sense_is_refused_with_a_reason_and_changes_nothing() {
         ("NoBinding", |s| s.world.binding = None),
         ("NotBound", |s| s.world.binding.as_mut().unwrap().chassis = None),
         ("NotOnSource", |s| s.world.binding.as_mut().unwrap().chassis = Some("x".into())),
-        ("SameChassis", |s| s.migration.spec.to = "a".into()),
-        ("UnknownChassis", |s| s.migration.spec.to = "nowhere".into()),
+        ("SameChassis", |s| s.migration.spec.to = Some("a".into())),
+        ("UnknownChassis", |s| s.migration.spec.to = Some("nowhere".into())),
         ("NoGeneve", |s| drop(s.world.chassis.insert("b".into(), BTreeSet::from(["vxlan".into()])))),
         ("NotAVif", |s| s.world.port.as_mut().unwrap().kind = "router".into()),
         ("Busy", |s| s.world.rival = Some("other".into())),

@@ -285,13 +285,7 @@ impl World {
 
     fn create(&mut self) {
         self.guest.pinned.clone_from(&self.nb.requested);
-        let spec = Spec {
-            port: PORT.to_owned(),
-            from: NAMES[SOURCE].to_owned(),
-            to: NAMES[TARGET].to_owned(),
-            mac: None,
-            want: Want::Complete,
-        };
+        let spec = Spec::new(PORT, NAMES[SOURCE], Some(NAMES[TARGET].to_owned()));
         let object = Migration::new("m".to_owned(), Uuid::from_u128(42), spec, self.timestamp());
         self.store.object = Some(Rc::new(object));
         self.publish();

@@ -254,7 +254,7 @@ impl Mutation {
             Self::TrustClaim if object.phase() == Phase::Switched => {
                 let mut object = object.clone();
                 if let Some(barrier) = &mut object.status.progress.barrier
-                    && barrier.requested_chassis == object.spec.to
+                    && barrier.requested_chassis == object.spec.target()
                     && barrier.round == 2
                 {
                     barrier.round = 3;
@@ -264,7 +264,7 @@ impl Mutation {
             Self::OpenUnbound => {
                 databases.hv_cfg = i64::MAX;
                 if let Some(binding) = &mut databases.binding {
-                    binding.additional.push(object.spec.to.clone());
+                    binding.additional.push(object.spec.target().to_owned());
                 }
             }
             Self::UnpinEarly if matches!(object.phase(), Phase::Released | Phase::RollingBack) => {
@@ -286,7 +286,7 @@ impl Mutation {
             (Self::ReleaseBeforeBind, Some(Change::Set { requested_chassis, .. }))
                 if object.phase() == Phase::Activated =>
             {
-                requested_chassis.clone_from(&object.spec.to);
+                *requested_chassis = object.spec.target().to_owned();
             }
             (Self::LeaveOption, change @ Some(Change::Restore(_))) => {
                 *change = None;

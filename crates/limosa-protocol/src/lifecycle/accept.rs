@@ -8,12 +8,12 @@ use super::World;
 /// What makes this request impossible, or what moves.
 pub(super) fn accept(migration: &Migration, world: &World) -> Result<(Subject, Restore), Problem> {
     let spec = &migration.spec;
-    let (port, from, to) = (&spec.port, &spec.from, &spec.to);
+    let (port, from, to) = (&spec.port, &spec.from, spec.to.as_ref());
     let refuse = |reason, message: String| Err(Problem::new(reason, message));
     if spec.want == Want::Abort {
         return refuse("Aborted", "aborted before anything was done".to_owned());
     }
-    if from == to {
+    if Some(from) == to {
         return refuse(
             "SameChassis",
             format!("source and target are both {from}: name another chassis as the target"),
@@ -37,7 +37,7 @@ pub(super) fn accept(migration: &Migration, world: &World) -> Result<(Subject, R
             format!("{port} is a port of type {}; only a VM's port (type \"\") can migrate", lsp.kind),
         );
     }
-    for chassis in [from, to] {
+    for chassis in [Some(from), to].into_iter().flatten() {
         match world.chassis.get(chassis) {
             None => {
                 return refuse(

@@ -186,14 +186,20 @@ impl Stepper<'_> {
         // interface: a chassis that is down holds this barrier up only if it is
         // one of the two.
         let Migration { spec, .. } = self.migration;
-        let both_know = |this: &Self| this.has_followed(&spec.from) && this.has_followed(&spec.to);
-        match self.pin(&spec.from) {
+        let both_know = |this: &Self| this.has_followed(&spec.from) && this.has_followed(spec.target());
+        let pinned = self.pin(&spec.from);
+        if spec.to.is_none() && pinned != Barrier::Waiting {
+            let message = format!("{} is pinned to {}; the target is not known yet", spec.port, spec.from);
+            return self.wait("AwaitingTarget", message);
+        }
+        match pinned {
             Barrier::Reached => self.enter(Phase::Arming),
             Barrier::Missed if both_know(self) => self.enter(Phase::Arming),
             Barrier::Missed => {
                 let message = format!(
                     "{} or {} has not learned that the port is pinned (Chassis_Private:nb_cfg): is ovn-controller running there?",
-                    spec.from, spec.to
+                    spec.from,
+                    spec.target()
                 );
                 self.wait("Pinning", message);
             }
@@ -223,7 +229,9 @@ impl Stepper<'_> {
             let Migration { spec, .. } = self.migration;
             let message = format!(
                 "the guest's interface on {} has gone, the one on {} is there, and no announcement (RARP) was seen: the guest is taken to run on {}",
-                spec.from, spec.to, spec.to
+                spec.from,
+                spec.target(),
+                spec.target()
             );
             let why = Problem::new("SourceGone", message);
             self.progress.set_condition(ConditionType::Announced, Truth::False, why.clone(), self.now);
@@ -240,9 +248,12 @@ impl Stepper<'_> {
 
     fn activated(&mut self) {
         let Migration { spec, .. } = self.migration;
-        let claimed =
-            self.world.binding.as_ref().is_some_and(|binding| binding.additional.contains(&spec.to));
-        let barrier = self.ensure(format!("{},{}", spec.from, spec.to), claimed, BIND_ROUNDS);
+        let claimed = self
+            .world
+            .binding
+            .as_ref()
+            .is_some_and(|binding| binding.additional.iter().any(|chassis| chassis == spec.target()));
+        let barrier = self.ensure(format!("{},{}", spec.from, spec.target()), claimed, BIND_ROUNDS);
         if barrier == Barrier::Waiting {
             self.wait_for_claim(claimed, "the port is on both");
         } else if self.node_has(Role::Target, Step::Bound) {
@@ -271,9 +282,12 @@ impl Stepper<'_> {
             return self.wait("Redirecting", "waiting for the other agents to look to the target".to_owned());
         }
         let Migration { spec, .. } = self.migration;
-        let claimed =
-            self.world.binding.as_ref().is_some_and(|binding| binding.chassis.as_ref() == Some(&spec.to));
-        let barrier = self.ensure(spec.to.clone(), claimed, RELEASE_ROUNDS);
+        let claimed = self
+            .world
+            .binding
+            .as_ref()
+            .is_some_and(|binding| binding.chassis.as_deref() == Some(spec.target()));
+        let barrier = self.ensure(spec.target().to_owned(), claimed, RELEASE_ROUNDS);
         if barrier == Barrier::Waiting {
             self.wait_for_claim(claimed, "the port has left the source");
         } else {
@@ -285,13 +299,14 @@ impl Stepper<'_> {
     fn released(&mut self) {
         let Migration { spec, .. } = self.migration;
         if let Some(wait) = self.leftover(Role::Source) {
-            self.pin(&spec.to);
+            self.pin(spec.target());
             return self.wait("CleaningUp", wait);
         }
         // An operator's pin to the source moves with the guest.
         let pin = self.progress.restore.as_ref().and_then(|restore| restore.requested_chassis.as_ref());
-        if self.restore(pin.map(|_| spec.to.clone())) {
-            let message = format!("{} runs on {}; nothing of the migration is left", spec.port, spec.to);
+        if self.restore(pin.map(|_| spec.target().to_owned())) {
+            let message =
+                format!("{} runs on {}; nothing of the migration is left", spec.port, spec.target());
             self.finish(Phase::Completed, Truth::True, Problem::new("Completed", message));
         }
     }
@@ -368,7 +383,7 @@ impl Stepper<'_> {
         if spec.want == Want::Abort {
             return Some(Problem::new("Aborted", "aborted before the guest ran on the target"));
         }
-        for chassis in [&spec.from, &spec.to] {
+        for chassis in [Some(&spec.from), spec.to.as_ref()].into_iter().flatten() {
             if !self.world.chassis.contains_key(chassis) {
                 return Some(Problem::new(
                     "ChassisGone",
@@ -384,7 +399,8 @@ impl Stepper<'_> {
             ));
         }
         if self.is_missing(Role::Target, MISSING_GRACE) {
-            let message = format!("the guest's interface on {} has gone before the guest ran there", spec.to);
+            let message =
+                format!("the guest's interface on {} has gone before the guest ran there", spec.target());
             return Some(Problem::new("TargetLost", message));
         }
         None
@@ -441,7 +457,7 @@ impl Stepper<'_> {
     fn wait_for_agents(&mut self, roles: &[Role]) {
         let spec = &self.migration.spec;
         for role in roles {
-            let chassis = if *role == Role::Source { &spec.from } else { &spec.to };
+            let chassis = if *role == Role::Source { spec.from.as_str() } else { spec.target() };
             match self.node(*role) {
                 None => {
                     let message = format!(
@@ -461,7 +477,7 @@ impl Stepper<'_> {
 
     /// Says what [`Self::ensure`] is waiting for.
     fn wait_for_claim(&mut self, claimed: bool, what: &str) {
-        let to = &self.migration.spec.to;
+        let to = self.migration.spec.target();
         if claimed {
             let message = format!("waiting for every chassis to learn that {what} (NB_Global:hv_cfg)");
             self.wait("CatchingUp", message);
@@ -487,14 +503,14 @@ impl Stepper<'_> {
     /// an interface on `loser`, whose ovn-controller would claim the port.
     fn leftover(&mut self, loser: Role) -> Option<String> {
         let Migration { spec, status, .. } = self.migration;
-        let alive = |chassis: &String| self.world.chassis.contains_key(chassis);
+        let alive = |chassis: &str| self.world.chassis.contains_key(chassis);
         let uncleaned = |(chassis, node): &(&String, &NodeStatus)| alive(chassis) && !node.has(Step::Cleaned);
         if let Some((chassis, _)) = status.nodes.iter().find(uncleaned) {
             return Some(format!("waiting for the agent on {chassis} to take its flows away"));
         }
         let (chassis, keeper) = match loser {
-            Role::Source => (&spec.from, &spec.to),
-            _ => (&spec.to, &spec.from),
+            Role::Source => (spec.from.as_str(), spec.target()),
+            _ => (spec.target(), spec.from.as_str()),
         };
         // Before Arming no interface was asked for.
         if !alive(chassis) || !self.progress.steps.contains_key(&Phase::Arming) {

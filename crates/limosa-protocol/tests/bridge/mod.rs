@@ -8,7 +8,7 @@ use limosa_protocol::cookie::{Cookie, Purpose};
 use limosa_protocol::diff::diff;
 use limosa_protocol::facts::Tunnel;
 use limosa_protocol::node::{OVERLAP, plan};
-use limosa_protocol::object::{InterfaceStatus, Migration, NodeStatus, Role, Spec, Subject, Want};
+use limosa_protocol::object::{InterfaceStatus, Migration, NodeStatus, Role, Spec, Subject};
 use limosa_protocol::{Facts, Phase, Step, Survey};
 use ofpacket::{
     Action, Flow, FlowKey, FlowModCommand, Instruction, Learn, LearnDst, LearnSrc, Match, Oxm, OxmField,
@@ -34,7 +34,7 @@ const PORT_KEY: u16 = 4;
 
 /// `vm1` on its way from a to b.
 pub(crate) fn migration(phase: Phase) -> Migration {
-    let spec = Spec { port: "vm1".into(), from: "a".into(), to: "b".into(), mac: None, want: Want::Complete };
+    let spec = Spec::new("vm1", "a", Some("b".to_owned()));
     let mut migration = Migration::new("m".into(), Uuid::from_u128(1), spec, Timestamp::UNIX_EPOCH);
     migration.status.progress.phase = phase;
     migration.status.progress.number = 0x2a;

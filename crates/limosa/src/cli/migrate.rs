@@ -72,7 +72,7 @@ pub(super) async fn migrate(args: MigrateArgs) -> anyhow::Result<ExitCode> {
     let store = Directory::open_or_create(&args.waiting.store.store).await?;
     let uid = Uuid::new_v4();
     let name = args.name.unwrap_or_else(|| default_name(&args.port, uid));
-    let spec = Spec { port: args.port, from: args.from, to: args.to, mac: args.mac, want: Want::Complete };
+    let spec = Spec { mac: args.mac, ..Spec::new(args.port, args.from, Some(args.to)) };
     let migration = Migration::new(name.clone(), uid, spec, to_microseconds(Timestamp::now()));
     store.create(migration.clone()).await?;
     match args.wait {
@@ -99,7 +99,7 @@ pub(super) async fn abort(args: AbortArgs) -> anyhow::Result<ExitCode> {
             "{} has come to phase {}: the guest runs on {}, there is no way back",
             args.name,
             migration.phase(),
-            migration.spec.to
+            migration.spec.target()
         );
     }
     store.set_want(&Key::of(&migration), Want::Abort).await?;

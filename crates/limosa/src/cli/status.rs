@@ -63,8 +63,8 @@ fn table(migrations: &[&Migration], now: Timestamp) -> String {
     rows.extend(migrations.iter().map(|m| {
         let spec = &m.spec;
         let age = age(now.duration_since(m.metadata.creation_timestamp));
-        [&m.metadata.name, &spec.port, &spec.from, &spec.to, &m.phase().to_string(), &age, &message(m)]
-            .map(Clone::clone)
+        [&m.metadata.name, &spec.port, &spec.from, spec.target(), &m.phase().to_string(), &age, &message(m)]
+            .map(str::to_owned)
     }));
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..7).map(width).collect();
@@ -83,7 +83,7 @@ fn story(migration: &Migration) -> String {
         migration.metadata.name,
         spec.port,
         spec.from,
-        spec.to,
+        spec.target(),
         migration.phase()
     );
     let message = message(migration);

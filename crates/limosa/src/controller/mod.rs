@@ -287,7 +287,13 @@ fn log(migration: &Migration, progress: &Progress) {
         let (spec, phase) = (&migration.spec, progress.phase);
         let why = phase.is_final().then(|| format!(": {}", condition(progress, ConditionType::Succeeded)));
         let why = why.unwrap_or_default();
-        tracing::info!(migration = name, port = spec.port, from = spec.from, to = spec.to, "{phase}{why}");
+        tracing::info!(
+            migration = name,
+            port = spec.port,
+            from = spec.from,
+            to = spec.target(),
+            "{phase}{why}"
+        );
         return;
     }
     let waiting = condition(progress, ConditionType::Progressing);

@@ -128,7 +128,7 @@ impl ControllerMetrics {
 #[cfg(test)]
 mod tests {
     use jiff::{SignedDuration, Timestamp};
-    use limosa_protocol::object::{Spec, Want};
+    use limosa_protocol::object::{Spec};
     use uuid::Uuid;
 
     use super::*;
@@ -136,8 +136,7 @@ mod tests {
     #[test]
     fn a_phase_takes_the_time_since_the_one_before() {
         let metrics = ControllerMetrics::new();
-        let spec =
-            Spec { port: "p".into(), from: "a".into(), to: "b".into(), mac: None, want: Want::Complete };
+        let spec = Spec::new("p", "a", Some("b".to_owned()));
         let start = Timestamp::UNIX_EPOCH;
         let mut migration = Migration::new("m".into(), Uuid::nil(), spec, start);
         for (phase, after) in [(Phase::Pinning, 2), (Phase::Arming, 5), (Phase::RolledBack, 6)] {

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::*;
 
 fn migration(name: &str) -> Migration {
-    let spec = Spec { port: "vm1".into(), from: "a".into(), to: "b".into(), mac: None, want: Want::Complete };
+    let spec = Spec::new("vm1", "a", Some("b".to_owned()));
     Migration::new(name.to_owned(), Uuid::new_v4(), spec, Timestamp::UNIX_EPOCH)
 }
 
