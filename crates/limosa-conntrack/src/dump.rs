@@ -133,9 +133,8 @@ fn hexadecimal(text: &str) -> Option<u128> {
 fn state(text: &str) -> Result<Progress, &'static str> {
     let mut states = Vec::new();
     for field in Fields(text) {
-        match field? {
-            ("state" | "state_orig" | "state_reply", state) => states.push(state),
-            _ => {}
+        if let ("state" | "state_orig" | "state_reply", state) = field? {
+            states.push(state);
         }
     }
     let is_over = |state: &&str| {

@@ -56,11 +56,13 @@ pub enum Purpose {
     Relay = 10,
     /// Target, table 0: mirrored packets are recognised.
     Take = 11,
+    /// Target, table 0: connections that the source tracks are tracked here as well.
+    Commit = 12,
 }
 
 impl Purpose {
     /// Every purpose.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Mirror,
         Self::Reverse,
         Self::GateOut,
@@ -72,6 +74,7 @@ impl Purpose {
         Self::Guard,
         Self::Relay,
         Self::Take,
+        Self::Commit,
     ];
 
     /// A stable name for metrics and programs.
@@ -89,6 +92,7 @@ impl Purpose {
             Self::Guard => "guard",
             Self::Relay => "relay",
             Self::Take => "take",
+            Self::Commit => "commit",
         }
     }
 }

@@ -17,6 +17,8 @@ pub struct Facts {
     pub encap_ips: Vec<IpAddr>,
     /// Interfaces of the integration bridge that have an `external_ids:iface-id`, by it.
     pub interfaces: BTreeMap<String, InterfaceStatus>,
+    /// The connection tracking zones of logical ports (`Bridge.external_ids:ct-zone-<port>`).
+    pub zones: BTreeMap<String, u16>,
     /// Tunnels to other chassis, by the chassis' name.
     pub tunnels: BTreeMap<String, Tunnel>,
     /// Which `tun_metadata` field of the bridge holds OVN's Geneve option

@@ -16,15 +16,17 @@
 //!  31   30           16 15            0
 //! +----+---------------+---------------+
 //! | 1  | inport        | K             |  mirrored: A's pipeline let it through to K
-//! | 1  | K             | 0             |  reverse: the guest sent it on B
+//! | 1  | K             | 0             |  reverse, B to A: the guest sent it on B
+//! | 1  | K             | 0             |  commit, A to B: a connection of K's
 //! +----+---------------+---------------+
 //! ```
 
 use std::net::IpAddr;
 
 use bytes::Bytes;
+use limosa_conntrack::Burden;
 use ofpacket::{
-    Action, Controller2, Flow, Learn, LearnDst, LearnSpec, LearnSrc, Match, Oxm, OxmField, PortNo,
+    Action, Controller2, Ct, CtZone, Flow, Learn, LearnDst, LearnSpec, LearnSrc, Match, Oxm, OxmField, PortNo,
 };
 
 use crate::cookie::{Cookie, Purpose};
@@ -58,6 +60,8 @@ mod priority {
 const DELIVERY: u8 = 253;
 
 const MARK: u32 = 1 << 31;
+const ETH_TYPE_IPV4: u16 = 0x0800;
+const ETH_TYPE_IPV6: u16 = 0x86dd;
 const ETH_TYPE_RARP: u16 = 0x8035;
 /// ARP_OP of a reverse request, RFC 903.
 const RARP_REQUEST: u16 = 3;
@@ -129,7 +133,7 @@ impl<'a> Writer<'a> {
     /// Source, table 0: a frame that the guest sent on `target` is treated as
     /// if it had come from `ofport` (S).
     pub fn reverse(&self, ofport: u32, target: &str) -> Result<Flow, CannotWrite> {
-        let match_ = self.path(target)?.arrival(self.reverse_option(), u32::MAX);
+        let match_ = self.path(target)?.arrival(self.on_behalf(), u32::MAX);
         let actions = vec![
             // OpenFlow 1.0's port numbers, which are those of the switch.
             set(OxmField::NXM_IN_PORT, ofport as u16),
@@ -193,13 +197,13 @@ impl<'a> Writer<'a> {
                 ..Controller2::default()
             }),
         ];
-        actions.extend(path.send(self.reverse_option()));
+        actions.extend(path.send(self.on_behalf()));
         Ok(self.flow(0, priority::ANNOUNCE, match_, actions, Purpose::Announce))
     }
 
     /// Target, table 0: what the guest sends on `ofport` (V) runs A's pipeline.
     pub fn divert_out(&self, ofport: u32, source: &str) -> Result<Flow, CannotWrite> {
-        let actions = self.path(source)?.send(self.reverse_option());
+        let actions = self.path(source)?.send(self.on_behalf());
         Ok(self.flow(0, priority::DIVERT, from_port(ofport), actions, Purpose::DivertOut))
     }
 
@@ -237,6 +241,36 @@ impl<'a> Writer<'a> {
         Ok(self.facts.encap_ips.iter().map(relay).collect())
     }
 
+    /// Target, table 0: the packets that [`limosa_conntrack`] makes of a
+    /// connection are tracked in K's zone, and go nowhere. The two families of
+    /// addresses need a flow each.
+    pub fn commit(&self, source: &str, zone: u16) -> Result<[Flow; 2], CannotWrite> {
+        let path = self.path(source)?;
+        let moves = Burden::MOVES.map(|step| Action::CopyField {
+            n_bits: step.bits,
+            src_offset: step.from_bit,
+            dst_offset: step.to_bit,
+            src: if step.from_dst { OxmField::ETH_DST } else { OxmField::ETH_SRC },
+            dst: if step.to_label { OxmField::CT_LABEL } else { OxmField::CT_MARK },
+        });
+        let ct = Ct {
+            flags: Ct::COMMIT,
+            zone: CtZone::Immediate(zone),
+            table: None,
+            alg: 0,
+            actions: moves.to_vec(),
+        };
+        Ok([ETH_TYPE_IPV4, ETH_TYPE_IPV6].map(|family| {
+            let match_ = path.arrival(self.on_behalf(), u32::MAX).with(OxmField::ETH_TYPE, family);
+            self.flow(0, priority::DIVERT, match_, vec![Action::Ct(ct.clone())], Purpose::Commit)
+        }))
+    }
+
+    /// Source: what is done with a packet for [`Self::commit`].
+    pub fn commit_there(&self, target: &str) -> Result<Vec<Action>, CannotWrite> {
+        Ok(self.path(target)?.send(self.on_behalf()))
+    }
+
     /// What the announcement puts in place by itself: [`Self::divert_in`].
     fn learn_divert_in(&self) -> Action {
         let specs = vec![
@@ -254,7 +288,7 @@ impl<'a> Writer<'a> {
         let to_tunnel =
             LearnSpec { n_bits: 32, src: LearnSrc::Field(OxmField::reg(0), 0), dst: LearnDst::Output };
         let mut specs = vec![match_value(OxmField::NXM_IN_PORT, &(ofport as u16).to_be_bytes())];
-        specs.extend(path.header(self.reverse_option()).into_iter().map(|oxm| LearnSpec {
+        specs.extend(path.header(self.on_behalf()).into_iter().map(|oxm| LearnSpec {
             n_bits: oxm.value.len() as u16 * 8,
             src: LearnSrc::Immediate(Bytes::copy_from_slice(&oxm.value)),
             dst: LearnDst::Load(oxm.field, 0),
@@ -279,7 +313,8 @@ impl<'a> Writer<'a> {
         self.subject.port_key as u32
     }
 
-    const fn reverse_option(&self) -> u32 {
+    /// The option of reverse and commit: no packet of OVN's has no outport.
+    const fn on_behalf(&self) -> u32 {
         MARK | self.port_key() << 16
     }
 

@@ -6,7 +6,7 @@
 //! it does not matter what was missed in between, or who was restarted.
 
 use jiff::{SignedDuration, Timestamp};
-use ofpacket::Flow;
+use ofpacket::{Action, Flow};
 
 use crate::cookie::{Cookie, Purpose};
 use crate::diff::diff;
@@ -28,6 +28,11 @@ pub const OVERLAP: SignedDuration = SignedDuration::from_millis(20);
 /// the guest runs there, once the migration is rolled back.
 pub const ROLL_BACK_DEADLINE: SignedDuration = SignedDuration::from_secs(30);
 
+/// How long after [`Phase::Bound`] the target waits for the source's
+/// connections. Ten thousand take about a second; without an agent on the
+/// source they never come.
+pub const CARRY_DEADLINE: SignedDuration = SignedDuration::from_secs(2);
+
 /// What is to be done on one chassis for one migration.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -35,8 +40,29 @@ pub struct Plan {
     pub flows: Vec<Flow>,
     /// What to report; taken steps are those that the bridge is seen to hold.
     pub status: NodeStatus,
+    /// The connections that the target has to be given.
+    pub carry: Option<Carry>,
     /// When to plan again although nothing has changed.
     pub wake_at: Option<Timestamp>,
+}
+
+/// A pass over the connections that are tracked for the port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Carry {
+    pub pass: Pass,
+    /// Which connections: the port's zone on this chassis.
+    pub zone: u16,
+    /// What the switch does with each packet that is made of them.
+    pub actions: Vec<Action>,
+}
+
+/// The order is that of the passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Pass {
+    /// All of them, as soon as the target can take them.
+    Ahead,
+    /// Those that have come since, right before the target decides by itself.
+    Last,
 }
 
 /// Plans one migration on the chassis of `facts`. `own` is what this chassis
@@ -65,7 +91,8 @@ pub fn plan(
         status.steps.remove(&Step::Cleaned);
     }
     let writer = Writer { facts, number: progress.number, role, subject };
-    let mut planner = Planner { migration, writer, survey, status, now, incomplete: false, wake_at: None };
+    let mut planner =
+        Planner { migration, writer, survey, status, now, incomplete: false, carry: None, wake_at: None };
     planner.note_activation();
     let flows = match phase {
         Phase::RollingBack => planner.roll_back(role),
@@ -78,7 +105,7 @@ pub fn plan(
         // to open or close anything.
         survey.of_migration(progress.number).cloned().collect()
     });
-    Some(Plan { flows, status: planner.status, wake_at: planner.wake_at })
+    Some(Plan { flows, status: planner.status, carry: planner.carry, wake_at: planner.wake_at })
 }
 
 struct Planner<'a> {
@@ -89,6 +116,7 @@ struct Planner<'a> {
     now: Timestamp,
     /// Some flow could not be written yet.
     incomplete: bool,
+    carry: Option<Carry>,
     wake_at: Option<Timestamp>,
 }
 
@@ -185,6 +213,7 @@ impl Planner<'_> {
         if ofport.is_some() {
             self.take_if_settled(&flows, Step::Armed);
         }
+        self.carry(to);
         if self.target_takes_direct_packets() {
             let relays = self.writer.relay(to);
             let relays =
@@ -193,6 +222,31 @@ impl Planner<'_> {
             self.take_if_settled(&flows, Step::Redirected);
         }
         Ok(flows)
+    }
+
+    /// Connections go to a target that has OVN's flows, and with them a zone.
+    fn carry(&mut self, to: &str) {
+        let Migration { spec, .. } = self.migration;
+        let target_can = self.migration.target().is_some_and(|target| target.has(Step::Bound));
+        if self.status.has(Step::Carried) || !target_can {
+            return;
+        }
+        let pass = if self.migration.phase().has_reached(Phase::Bound) { Pass::Last } else { Pass::Ahead };
+        match (self.writer.facts.zones.get(&spec.port), self.writer.commit_there(to)) {
+            (Some(&zone), Ok(actions)) => self.carry = Some(Carry { pass, zone, actions }),
+            // Nothing is tracked for the port.
+            (None, _) if pass == Pass::Last => self.status.take(Step::Carried, self.now),
+            _ => {}
+        }
+    }
+
+    /// Whether what the source tracked is here, or will not come.
+    fn has_connections(&mut self) -> bool {
+        let carried = self.migration.source().is_some_and(|source| source.has(Step::Carried));
+        let since = self.migration.status.progress.steps.get(&Phase::Bound);
+        let by = since.map(|since| *since + CARRY_DEADLINE).filter(|by| !carried && self.now < *by);
+        self.wake_at = by.or(self.wake_at);
+        by.is_none()
     }
 
     fn target(&mut self) -> Result<Vec<Flow>, CannotWrite> {
@@ -223,15 +277,22 @@ impl Planner<'_> {
         } else if self.migration.phase() >= Phase::Activated {
             self.status.problem = Some(self.not_bound(&interface));
         }
-        let may_open = self.migration.phase().has_reached(Phase::Bound) && self.has_ovn_flows(ofport);
+        let commit = match self.writer.facts.zones.get(&self.migration.spec.port) {
+            Some(&zone) if self.status.has(Step::Bound) => self.writer.commit(from, zone)?.to_vec(),
+            _ => Vec::new(),
+        };
+        let may_open = self.migration.phase().has_reached(Phase::Bound)
+            && self.has_ovn_flows(ofport)
+            && self.has_connections();
         if !may_open && !self.status.has(Step::Opened) {
-            return self.write([
+            let flows = [
                 self.writer.divert_out(ofport, from),
                 self.writer.take(from),
                 Ok(self.writer.divert_in(ofport)),
                 self.writer.gate_direct(),
                 self.writer.guard(from),
-            ]);
+            ];
+            return self.write(flows.into_iter().chain(commit.into_iter().map(Ok)));
         }
         let overlap = vec![self.writer.take(from)?, self.writer.divert_in(ofport)];
         self.take_if_settled(&overlap, Step::Opened);

@@ -305,6 +305,8 @@ pub enum Step {
     Activated,
     /// Target: OVN's own flows for the port stand.
     Bound,
+    /// Source: the target has been given the connections that are tracked for the port.
+    Carried,
     /// Target: packets that arrive without the source reach the guest.
     Opened,
     /// Target: packets that the source mirrors are no longer taken (or will be to the end).
@@ -326,15 +328,29 @@ pub struct NodeStatus {
     /// When each step was taken.
     #[serde(default)]
     pub steps: BTreeMap<Step, Timestamp>,
+    /// Source: what became of the connections that are tracked for the port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connections: Option<Connections>,
     /// What keeps this chassis from the next step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<Problem>,
 }
 
+/// What became of the connections that the source tracks for the port.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Connections {
+    /// Entries that the target was given.
+    pub carried: u32,
+    /// Entries that stay behind, by reason.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub refused: BTreeMap<String, u32>,
+}
+
 impl NodeStatus {
     #[must_use]
     pub const fn new(role: Role) -> Self {
-        Self { role, interface: None, steps: BTreeMap::new(), problem: None }
+        Self { role, interface: None, steps: BTreeMap::new(), connections: None, problem: None }
     }
 
     #[must_use]

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use bridge::{A, B, Bridge, X, armed_objects, migration};
 use jiff::Timestamp;
+use limosa_protocol::node::{CARRY_DEADLINE, Pass};
 use limosa_protocol::object::{ConditionType, Problem, Truth};
 use limosa_protocol::strays::{STRAY_DELAY, Strays};
 use limosa_protocol::{Cookie, Phase, Purpose, Step, Survey};
@@ -283,4 +284,54 @@ fn foreign_flows_are_not_touched() {
     b.plan_until_settled(&mut migration);
     assert_eq!(b.dump(), "");
     assert_eq!(b.foreign(), before);
+}
+
+#[test]
+fn connections_go_ahead_of_the_switch() {
+    let (mut a, mut b) = (Bridge::of(&A), Bridge::of(&B));
+    a.facts.zones.insert("vm1".into(), 7);
+    b.facts.zones.insert("vm1".into(), 9);
+    let mut migration = migration(Phase::Arming);
+    migration.status.nodes.insert("b".into(), armed_objects());
+    a.plan_until_settled(&mut migration);
+    assert_eq!(a.carry(&migration), None, "the target tracks nothing for the port yet");
+    b.plan_until_settled(&mut migration);
+
+    migration.status.progress.enter(Phase::Activated, Timestamp::UNIX_EPOCH);
+    b.guest_announces_itself();
+    b.ovn_binds();
+    b.plan_until_settled(&mut migration);
+    insta::assert_snapshot!("target_bound", b.dump());
+    let carry = a.carry(&migration).expect("the target can take them");
+    assert_eq!((carry.pass, carry.zone), (Pass::Ahead, 7));
+    insta::assert_snapshot!(
+        "carried_by",
+        carry.actions.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+    );
+
+    migration.status.progress.enter(Phase::Bound, Timestamp::UNIX_EPOCH);
+    b.plan_until_settled(&mut migration);
+    assert!(!b.status(&migration).has(Step::Opened), "the last ones are not here yet");
+    assert_eq!(a.carry(&migration).expect("once more").pass, Pass::Last);
+    a.take_on(&mut migration, "a", &[Step::Carried]);
+    assert_eq!(a.carry(&migration), None);
+    b.plan_until_settled(&mut migration);
+    assert!(b.status(&migration).has(Step::Opened));
+    assert!(!b.dump().contains("ct("), "no more connections are taken");
+}
+
+#[test]
+fn connections_that_do_not_come_are_not_waited_for() {
+    let mut b = Bridge::of(&B);
+    b.facts.zones.insert("vm1".into(), 9);
+    let mut migration = migration(Phase::Arming);
+    b.plan_until_settled(&mut migration);
+    b.guest_announces_itself();
+    b.ovn_binds();
+    migration.status.progress.enter(Phase::Bound, Timestamp::UNIX_EPOCH);
+    b.plan_until_settled(&mut migration);
+    assert!(!b.status(&migration).has(Step::Opened));
+    b.time_passes_by(CARRY_DEADLINE);
+    b.plan_until_settled(&mut migration);
+    assert!(b.status(&migration).has(Step::Opened));
 }

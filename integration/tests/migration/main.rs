@@ -1,5 +1,6 @@
 //! Limosa on a real OVN: what it must do, and what it must leave alone.
 
+mod connections;
 mod hostile;
 
 use std::collections::BTreeSet;

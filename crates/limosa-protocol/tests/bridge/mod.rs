@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use limosa_protocol::cookie::{Cookie, Purpose};
 use limosa_protocol::diff::diff;
 use limosa_protocol::facts::Tunnel;
-use limosa_protocol::node::{OVERLAP, plan};
+use limosa_protocol::node::{Carry, OVERLAP, Plan, plan};
 use limosa_protocol::object::{InterfaceStatus, Migration, NodeStatus, Role, Spec, Subject};
 use limosa_protocol::{Facts, Phase, Step, Survey};
 use ofpacket::{
@@ -125,15 +125,8 @@ impl Bridge {
     pub(crate) fn plan_until_settled(&mut self, migration: &mut Migration) {
         let chassis = self.facts.chassis.clone();
         for _ in 0..5 {
-            let mut survey = Survey::of(self.flows.values());
-            survey.announced_at =
-                self.announced_at.map(|at| (migration.status.progress.number, at)).into_iter().collect();
-            self.facts.layout = survey.layout;
-            if self.hide_log_to_phy {
-                self.facts.layout.log_to_phy = None;
-            }
             let own = migration.status.nodes.get(&chassis).cloned();
-            let plan = plan(migration, own.as_ref(), &self.facts, &survey, self.now).expect("a plan");
+            let plan = self.plan(migration);
             let mods = diff(&plan.flows, self.flows.values());
             let settled = mods.is_empty() && own.as_ref() == Some(&plan.status);
             migration.status.nodes.insert(chassis.clone(), plan.status);
@@ -148,6 +141,23 @@ impl Bridge {
             }
         }
         panic!("the plan does not settle:\n{}", self.dump());
+    }
+
+    fn plan(&mut self, migration: &Migration) -> Plan {
+        let mut survey = Survey::of(self.flows.values());
+        survey.announced_at =
+            self.announced_at.map(|at| (migration.status.progress.number, at)).into_iter().collect();
+        self.facts.layout = survey.layout;
+        if self.hide_log_to_phy {
+            self.facts.layout.log_to_phy = None;
+        }
+        let own = migration.status.nodes.get(&self.facts.chassis);
+        plan(migration, own, &self.facts, &survey, self.now).expect("a plan")
+    }
+
+    /// The connections that have to go to the target now.
+    pub(crate) fn carry(&mut self, migration: &Migration) -> Option<Carry> {
+        self.plan(migration).carry
     }
 
     /// The switch carries out the `learn` actions of the announcement rule.
@@ -169,7 +179,11 @@ impl Bridge {
     }
 
     pub(crate) fn time_passes(&mut self) {
-        self.now += OVERLAP + SignedDuration::from_millis(1);
+        self.time_passes_by(OVERLAP);
+    }
+
+    pub(crate) fn time_passes_by(&mut self, time: SignedDuration) {
+        self.now += time + SignedDuration::from_millis(1);
     }
 
     pub(crate) fn now(&self) -> Timestamp {

@@ -16,6 +16,14 @@ const DEFAULT_BRIDGE: &str = "br-int";
 /// How long the database may be away at the start before that is said.
 const SAY_AFTER: Duration = Duration::from_secs(5);
 
+/// The integration bridge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Bridge {
+    pub(super) name: String,
+    /// As ovs-dpctl(8) names it.
+    pub(super) datapath: String,
+}
+
 /// The local database, followed.
 #[derive(Debug)]
 pub(super) struct Local {
@@ -31,7 +39,7 @@ impl Local {
             "Open_vSwitch",
             vec![
                 TableMonitor::new("Open_vSwitch").columns(["external_ids"]),
-                TableMonitor::new("Bridge").columns(["name", "ports"]),
+                TableMonitor::new("Bridge").columns(["name", "ports", "datapath_type", "external_ids"]),
                 TableMonitor::new("Port").columns(["interfaces", "external_ids"]),
                 TableMonitor::new("Interface").columns([
                     "name",
@@ -72,7 +80,7 @@ impl Local {
 
     /// The integration bridge and what is known of it, without the tables and
     /// the TLV map, which only the switch knows.
-    pub(super) fn read(&self, chassis: &str) -> Result<(String, Facts), Problem> {
+    pub(super) fn read(&self, chassis: &str) -> Result<(Bridge, Facts), Problem> {
         let replica = self.session.replica();
         if !replica.connected {
             return Err(Problem::new(
@@ -99,6 +107,7 @@ impl Local {
             chassis: chassis.to_owned(),
             encap_ips: encap_ips.split(',').filter_map(|ip| ip.trim().parse().ok()).collect(),
             interfaces: BTreeMap::new(),
+            zones: zones(bridge),
             tunnels: BTreeMap::new(),
             geneve_index: None,
             layout: Layout::default(),
@@ -109,8 +118,20 @@ impl Local {
                 add_interface(&mut facts, peer, interface);
             }
         }
-        Ok((name.to_owned(), facts))
+        let datapath = match bridge.str("datapath_type") {
+            None | Some("" | "system") => "system@ovs-system".to_owned(),
+            Some(kind) => format!("{kind}@ovs-{kind}"),
+        };
+        Ok((Bridge { name: name.to_owned(), datapath }, facts))
     }
+}
+
+/// Which zone ovn-controller has given to which port (OVN `controller/ct-zone.c`).
+fn zones(bridge: &Row) -> BTreeMap<String, u16> {
+    let ids = bridge.map("external_ids");
+    let zone =
+        |(key, value): (&str, &str)| Some((key.strip_prefix("ct-zone-")?.to_owned(), value.parse().ok()?));
+    ids.iter().filter_map(zone).collect()
 }
 
 fn add_interface(facts: &mut Facts, peer: Option<&str>, row: &Row) {

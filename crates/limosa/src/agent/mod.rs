@@ -7,9 +7,11 @@
 //! switch then tells of its new flows, and the steps they complete are
 //! reported.
 
+mod connections;
 mod local;
 mod report;
 mod switch;
+mod unixctl;
 mod wipes;
 
 use std::collections::BTreeSet;
@@ -21,6 +23,7 @@ use std::time::Duration;
 use anyhow::Context;
 use jiff::Timestamp;
 use limosa_protocol::diff::diff;
+use limosa_protocol::node::{Carry, Pass};
 use limosa_protocol::object::{Problem, to_microseconds};
 use limosa_protocol::strays::Strays;
 use limosa_protocol::{Cookie, Facts, Migration, Role, Step, Survey, node};
@@ -30,8 +33,9 @@ use tokio::time::Instant;
 
 use crate::metrics::{self, AgentMetrics, Readiness};
 use crate::shutdown::Shutdown;
-use crate::store::{Directory, Snapshot, Store};
-use local::Local;
+use crate::store::{Directory, Key, Snapshot, Store};
+use connections::{Carried, Carrier, Job};
+use local::{Bridge, Local};
 use report::Reports;
 use switch::{Switch, Told};
 use wipes::Wipes;
@@ -85,6 +89,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
         ovs_rundir: options.ovs_rundir,
         local,
         switch: None,
+        carrier: Carrier::default(),
         trouble: None,
         sent: None,
         strays: Strays::default(),
@@ -96,7 +101,8 @@ struct Agent {
     chassis: String,
     ovs_rundir: PathBuf,
     local: Local,
-    switch: Option<(String, Switch)>,
+    switch: Option<(Bridge, Switch)>,
+    carrier: Carrier,
     /// Why there is no working switch, said once.
     trouble: Option<Problem>,
     reports: Reports,
@@ -125,6 +131,7 @@ impl Agent {
                     changed.map(|()| true).context("the local database session has ended")?
                 }
                 told = next(&mut self.switch) => self.hear(told, &snapshot),
+                carried = self.carrier.next() => self.note_connections(carried, &snapshot),
                 () = sleep_until(wake) => true,
                 () = shutdown.asked() => return Ok(()),
             };
@@ -165,10 +172,25 @@ impl Agent {
         }
     }
 
+    /// Takes in what became of connections that were carried.
+    fn note_connections(&mut self, carried: Option<Carried>, snapshot: &Snapshot) -> bool {
+        if let Some(Carried { key, pass, connections }) = carried
+            && let Some(migration) = snapshot.migrations.get(&key.name).filter(|m| Key::of(m) == key)
+        {
+            self.reports.connections(migration, connections.clone());
+            if pass == Pass::Last {
+                self.metrics.carried(&connections);
+                self.reports.take(migration, Step::Carried, to_microseconds(Timestamp::now()));
+            }
+        }
+        true
+    }
+
     /// Compares what should be with what is, and mends the difference. Returns
     /// when to look again although nothing has changed.
     async fn turn(&mut self, snapshot: &Snapshot) -> Option<Instant> {
         self.reports.retain(snapshot);
+        self.carrier.retain(|key| snapshot.migrations.get(&key.name).is_some_and(|m| Key::of(m) == *key));
         let looked = self.look().await;
         let connected = |to, is| self.metrics.connected.with_label_values(&[to]).set(i64::from(is));
         connected("openflow", self.switch.is_some());
@@ -211,8 +233,8 @@ impl Agent {
         let (bridge, mut facts) = self.local.read(&self.chassis)?;
         if self.switch.as_ref().is_none_or(|(name, _)| *name != bridge) {
             self.switch = None;
-            let switch = Switch::connect(&self.ovs_rundir, &bridge, self.metrics.clone()).await?;
-            tracing::info!(bridge, "connected to the switch");
+            let switch = Switch::connect(&self.ovs_rundir, &bridge.name, self.metrics.clone()).await?;
+            tracing::info!(bridge = bridge.name, "connected to the switch");
             self.metrics.connects.inc();
             self.switch = Some((bridge, switch));
         }
@@ -238,7 +260,7 @@ impl Agent {
             let Some(plan) = node::plan(migration, own, facts, survey, now) else { continue };
             wanted.extend(plan.flows);
             wake_at = [wake_at, plan.wake_at].into_iter().flatten().min();
-            plans.push((migration, plan.status));
+            plans.push((migration, plan.status, plan.carry));
         }
         let owners = snapshot.migrations.values().map(|m| m.status.progress.number).collect();
         let (strays, strays_until) = self.strays.keep(survey, &owners, snapshot.unreadable.is_empty(), now);
@@ -246,13 +268,27 @@ impl Agent {
         let mods = diff(&wanted, survey.ours.iter());
         log_strays(&mods, &owners);
         let sent = self.send(mods).await?;
-        for (migration, status) in plans {
+        for (migration, status, carry) in plans {
             self.reports.put(migration, status);
+            if let Some(carry) = carry {
+                self.carry(migration, carry);
+            }
         }
         let wake_at = [wake_at, strays_until].into_iter().flatten().min();
         let wait = wake_at.map(|at| at.duration_since(now).unsigned_abs());
         let wait = [wait, (!sent).then_some(RESEND)].into_iter().flatten().min();
         Ok(wait.map(|wait| Instant::now() + wait))
+    }
+
+    /// Gives the target what is tracked for the port.
+    fn carry(&mut self, migration: &Migration, carry: Carry) {
+        let Carry { pass, zone, actions } = carry;
+        let (switch, ovs_rundir) = (&self.switch, &self.ovs_rundir);
+        self.carrier.begin(&Key::of(migration), pass, || {
+            let (Bridge { datapath, .. }, switch) = switch.as_ref()?;
+            let (client, ovs_rundir, datapath) = (switch.client(), ovs_rundir.clone(), datapath.clone());
+            Some(Job { client, ovs_rundir, datapath, zone, actions })
+        });
     }
 
     /// Sends flow mods as one bundle; false if they were sent a moment ago.
@@ -286,16 +322,16 @@ pub(crate) async fn clean_up(ovs_rundir: &Path, chassis: Option<&str>) -> anyhow
     local.ready().await;
     let failed = |problem: Problem| anyhow::anyhow!("{}", problem.message);
     let (bridge, _) = local.read(chassis.unwrap_or_default()).map_err(failed)?;
-    let flows = switch::clean_up(ovs_rundir, &bridge).await.map_err(failed)?;
+    let flows = switch::clean_up(ovs_rundir, &bridge.name).await.map_err(failed)?;
     let migrations: BTreeSet<u32> = flows.iter().map(|f| Cookie::migration_of(f.flow.cookie)).collect();
-    println!("{bridge}: {} flows of {} migrations taken away", flows.len(), migrations.len());
+    println!("{}: {} flows of {} migrations taken away", bridge.name, flows.len(), migrations.len());
     for stats in &flows {
         println!("{}", stats.flow.to_string().trim());
     }
     Ok(())
 }
 
-async fn next(switch: &mut Option<(String, Switch)>) -> Told {
+async fn next(switch: &mut Option<(Bridge, Switch)>) -> Told {
     match switch {
         Some((_, switch)) => switch.next().await,
         None => std::future::pending().await,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use limosa_protocol::object::{Migration, NodeStatus, Problem};
+use limosa_protocol::object::{Connections, Migration, NodeStatus, Problem};
 use limosa_protocol::{Phase, Step};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -43,6 +43,12 @@ impl Reports {
     pub(super) fn take(&mut self, migration: &Migration, step: Step, now: Timestamp) {
         let mut status = self.own_or_new(migration);
         status.take(step, now);
+        self.know(migration, status);
+    }
+
+    /// Notes what became of the port's connections; the next report carries it.
+    pub(super) fn connections(&mut self, migration: &Migration, connections: Connections) {
+        let status = NodeStatus { connections: Some(connections), ..self.own_or_new(migration) };
         self.know(migration, status);
     }
 

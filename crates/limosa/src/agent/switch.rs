@@ -188,6 +188,11 @@ impl Switch {
         Ok(ours.and_then(|map| u8::try_from(map.index).ok()))
     }
 
+    /// The connection, for what is done beside everything else.
+    pub(super) fn client(&self) -> Client {
+        self.client.clone()
+    }
+
     /// Carries out flow mods as one atomic bundle: all of them or none.
     pub(super) async fn bundle(&self, mods: Vec<FlowMod>) -> Result<(), Problem> {
         if mods.iter().any(|flow_mod| flow_mod.command != FlowModCommand::Add) {

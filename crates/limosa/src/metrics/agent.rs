@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use limosa_protocol::object::Connections;
 use limosa_protocol::{Cookie, Purpose, Role, Step};
 use ofpacket::{FlowKey, FlowStats};
 use prometheus::{
@@ -34,6 +35,7 @@ pub(crate) struct AgentMetrics {
     bytes: IntCounterVec,
     flow_mods: IntCounterVec,
     steps: IntCounterVec,
+    connections: IntCounterVec,
     wipes: IntCounter,
     recovery: Histogram,
     counts: Arc<Mutex<FlowCounts>>,
@@ -95,6 +97,11 @@ impl AgentMetrics {
                 "Steps of migrations that this chassis has taken.",
                 &["role", "step"],
             ),
+            connections: counters(
+                "limosa_agent_connections_total",
+                "Tracked connections of ports that left, by whether the target was given them or why not.",
+                &["outcome"],
+            ),
             wipes: counter(
                 "limosa_agent_wipes_total",
                 "Times that flows in place were lost and had to be put back.",
@@ -131,6 +138,14 @@ impl AgentMetrics {
     /// This chassis has taken a step.
     pub(crate) fn step(&self, role: Role, step: Step) {
         self.steps.with_label_values(&[format!("{role:?}"), format!("{step:?}")]).inc();
+    }
+
+    /// The connections of a port that leaves were carried, or not.
+    pub(crate) fn carried(&self, connections: &Connections) {
+        let refused = connections.refused.iter().map(|(why, count)| (why.as_str(), *count));
+        for (outcome, count) in refused.chain([("carried", connections.carried)]) {
+            self.connections.with_label_values(&[outcome]).inc_by(count.into());
+        }
     }
 
     /// Flows that were in place were lost, and are back.

@@ -128,7 +128,7 @@ impl ControllerMetrics {
 #[cfg(test)]
 mod tests {
     use jiff::{SignedDuration, Timestamp};
-    use limosa_protocol::object::{Spec};
+    use limosa_protocol::object::Spec;
     use uuid::Uuid;
 
     use super::*;

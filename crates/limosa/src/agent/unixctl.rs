@@ -1,0 +1,100 @@
+//! Questions to a running ovs-vswitchd, as `ovs-appctl` asks them: JSON-RPC on
+//! the daemon's control socket (OVS `lib/unixctl.c`, ovs-appctl(8)).
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use ovsdb_rs::Framer;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+
+/// A dump of 100,000 connections is about 20 MB.
+const MAX_REPLY: usize = 64 << 20;
+/// ovs-vswitchd answers from its main thread, which may be busy.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Runs one command of ovs-vswitchd's; returns what `ovs-appctl` would print.
+///
+/// # Errors
+///
+/// The daemon is not there, does not answer in ten seconds, or refuses.
+pub(super) async fn call(ovs_rundir: &Path, method: &str, args: &[&str]) -> anyhow::Result<String> {
+    let asked = async {
+        let pidfile = ovs_rundir.join("ovs-vswitchd.pid");
+        let pid = tokio::fs::read_to_string(&pidfile)
+            .await
+            .with_context(|| format!("cannot read {}: is ovs-vswitchd running?", pidfile.display()))?;
+        // The second is what people choose who start it with --unixctl.
+        let named = ovs_rundir.join(format!("ovs-vswitchd.{}.ctl", pid.trim()));
+        let plain = ovs_rundir.join("ovs-vswitchd.ctl");
+        let socket = if !named.exists() && plain.exists() { plain } else { named };
+        ask(&socket, method, args).await.with_context(|| format!("{method} on {}", socket.display()))
+    };
+    tokio::time::timeout(DEADLINE, asked)
+        .await
+        .with_context(|| format!("ovs-vswitchd did not answer {method} in {} s", DEADLINE.as_secs()))?
+}
+
+async fn ask(socket: &Path, method: &str, args: &[&str]) -> anyhow::Result<String> {
+    let mut stream = UnixStream::connect(socket).await?;
+    let request = json!({"id": 0, "method": method, "params": args});
+    stream.write_all(request.to_string().as_bytes()).await?;
+    let mut framer = Framer::new(MAX_REPLY);
+    let mut buffer = vec![0; 1 << 16];
+    let mut reply = loop {
+        let read = stream.read(&mut buffer).await?;
+        ensure!(read > 0, "the daemon closed the connection");
+        framer.push(&buffer[..read]);
+        if let Some(reply) = framer.next_value()? {
+            break reply;
+        }
+    };
+    match (reply["error"].take(), reply["result"].take()) {
+        (Value::Null, Value::String(text)) => Ok(text),
+        (Value::String(error), _) => bail!("refused: {}", error.trim()),
+        _ => bail!("neither a result nor an error came back"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::UnixListener;
+
+    async fn answered_with(reply: &'static str) -> anyhow::Result<String> {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("ovs-vswitchd.pid"), "7\n").unwrap();
+        let listener = UnixListener::bind(dir.path().join("ovs-vswitchd.7.ctl")).unwrap();
+        let server = async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = vec![0; 1000];
+            let read = stream.read(&mut request).await.unwrap();
+            let request: Value = serde_json::from_slice(&request[..read]).unwrap();
+            assert_eq!(
+                (&request["method"], &request["params"][0]),
+                (&json!("dpctl/dump-conntrack"), &json!("-m"))
+            );
+            stream.write_all(reply.as_bytes()).await.unwrap();
+        };
+        tokio::join!(call(dir.path(), "dpctl/dump-conntrack", &["-m"]), server).0
+    }
+
+    #[tokio::test]
+    async fn an_answer_a_refusal_and_nonsense() {
+        assert_eq!(answered_with(r#"{"id":0,"error":null,"result":"tcp\n"}"#).await.unwrap(), "tcp\n");
+        let refused = answered_with(r#"{"id":0,"error":"no such zone\n","result":null}"#).await;
+        assert!(format!("{:#}", refused.unwrap_err()).ends_with("refused: no such zone"));
+        assert!(answered_with("[]").await.is_err());
+        assert!(answered_with("HTTP/1.1").await.is_err());
+        assert!(answered_with("").await.is_err());
+    }
+
+    #[tokio::test]
+    async fn no_daemon() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = call(dir.path(), "version", &[]).await.unwrap_err();
+        assert!(format!("{error:#}").contains("is ovs-vswitchd running?"), "{error:#}");
+    }
+}
