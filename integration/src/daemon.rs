@@ -52,14 +52,8 @@ impl Daemon {
     /// directory.
     fn command(self, dir: &str) -> Vec<String> {
         let words: Vec<String> = match self {
-            Self::NbDb | Self::SbDb => {
-                let name = self.name();
-                vec![
-                    "ovsdb-server".into(),
-                    format!("{dir}/{name}.db"),
-                    format!("--remote=punix:{dir}/{name}.sock"),
-                ]
-            }
+            Self::NbDb => central_database(dir, self.name(), "OVN_Northbound", "NB_Global"),
+            Self::SbDb => central_database(dir, self.name(), "OVN_Southbound", "SB_Global"),
             Self::Northd => vec![
                 "ovn-northd".into(),
                 format!("--ovnnb-db=unix:{dir}/nb.sock"),
@@ -86,6 +80,20 @@ impl Daemon {
         }
         [words, own.to_vec(), files].concat()
     }
+}
+
+/// As OVN's own scripts start it: where else it listens, and with which
+/// certificates, is in the database (`ovn-nbctl set-connection`, `set-ssl`).
+fn central_database(dir: &str, name: &str, database: &str, global: &str) -> Vec<String> {
+    vec![
+        "ovsdb-server".into(),
+        format!("{dir}/{name}.db"),
+        format!("--remote=punix:{dir}/{name}.sock"),
+        format!("--remote=db:{database},{global},connections"),
+        format!("--ca-cert=db:{database},SSL,ca_cert"),
+        format!("--certificate=db:{database},SSL,certificate"),
+        format!("--private-key=db:{database},SSL,private_key"),
+    ]
 }
 
 /// One daemon of a lab.

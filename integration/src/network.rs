@@ -187,14 +187,18 @@ impl Lab {
         self.exec_in(ns, &argv).await.map(drop)
     }
 
-    /// The options of a logical port in the northbound database, as
-    /// `ovn-nbctl` prints them.
+    /// The options of a logical port in the northbound database and its
+    /// external_ids, as `ovn-nbctl` prints them.
     ///
     /// # Errors
     ///
     /// What `ovn-nbctl` says.
     pub async fn port_options(&self, port: &str) -> Result<String> {
-        Ok(self.nbctl(&["get", "Logical_Switch_Port", port, "options"]).await?.trim().to_owned())
+        Ok(self
+            .nbctl(&["get", "Logical_Switch_Port", port, "options", "external_ids"])
+            .await?
+            .trim()
+            .to_owned())
     }
 
     /// The chassis that a port is bound to in the southbound database.

@@ -59,11 +59,16 @@ impl Stage {
                 Some(Change::Set { requested_chassis, round, since }) => {
                     self.nb_cfg += 1;
                     self.set_option(Some(requested_chassis.clone()));
+                    let name = self.migration.metadata.name.clone();
+                    self.world.port.as_mut().unwrap().pinned_by = Some(name);
                     let nb_cfg = self.nb_cfg;
                     let barrier = Barrier { requested_chassis, nb_cfg, since, round };
                     self.migration.status.progress.barrier = Some(barrier);
                 }
-                Some(Change::Restore(value)) => self.set_option(value),
+                Some(Change::Restore(value)) => {
+                    self.set_option(value);
+                    self.world.port.as_mut().unwrap().pinned_by = None;
+                }
                 None if before == self.migration.phase() => return before,
                 None => {}
             }
@@ -183,7 +188,8 @@ fn an_operators_pin_moves_with_the_guest() {
     stage.steps("b", &[Step::Cleaned]);
     stage.unplug("a");
     assert_eq!(stage.settle(), Phase::Completed);
-    assert_eq!(stage.world.port.unwrap().requested_chassis.as_deref(), Some("b"));
+    let port = stage.world.port.unwrap();
+    assert_eq!((port.requested_chassis.as_deref(), port.pinned_by), (Some("b"), None));
 }
 
 #[test]

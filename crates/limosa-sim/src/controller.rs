@@ -312,6 +312,7 @@ impl World {
             macs: vec![MacAddr(std::array::from_fn(|i| mac[i + 2]))],
             requested_chassis: nb.requested.clone(),
             activation_strategy: None,
+            pinned_by: None,
         };
         let binding = Binding {
             chassis: sb.chassis.map(name),

@@ -255,6 +255,15 @@ impl TransactError {
             Self::NotConnected { .. } => "not_connected",
         }
     }
+
+    /// The `wait` that did not hold, by its index, when that is why the transaction was refused.
+    pub fn failed_wait(&self) -> Option<usize> {
+        match self {
+            // The one reason for these words: no wait of ours waits.
+            Self::Refused { op, error, .. } if error == "timed out" => *op,
+            _ => None,
+        }
+    }
 }
 
 struct Operation(Option<usize>);

@@ -127,6 +127,15 @@ impl Replica {
         Some(T::from_row(*uuid, self.get(T::TABLE, uuid)?))
     }
 
+    /// The rows that a column refers to, a set of references or an optional one, as structs. One that is not
+    /// in the replica is left out.
+    pub fn referenced<'a, T: Typed>(
+        &'a self,
+        uuids: impl IntoIterator<Item = &'a Uuid>,
+    ) -> impl Iterator<Item = T> {
+        uuids.into_iter().filter_map(|uuid| self.row(uuid))
+    }
+
     /// Whether the column can be read: it is monitored, and the server's schema has it with the type that is
     /// expected. For a feature that needs a newer release of the schema.
     pub fn has_column(&self, table: &str, column: &str) -> bool {
@@ -143,8 +152,8 @@ pub const fn column_name(field: &'static str) -> &'static str {
     }
 }
 
-/// Declares a struct for the rows of a table, with a field for each column that is wanted; every [`Field`]
-/// type will do. The struct also has the row's `uuid`, and is a [`Typed`].
+/// Declares a struct for the rows of a table, or several, with a field for each column that is wanted; every
+/// [`Field`] type will do. The struct also has the row's `uuid`, and is a [`Typed`].
 ///
 /// A release of the schema without one of the columns is no error: the field has its default value, the
 /// session says once what is missing, and [`Replica::has_column`] tells whether to use it.
@@ -159,23 +168,32 @@ pub const fn column_name(field: &'static str) -> &'static str {
 ///         pub ofport: Option<i64>,
 ///         pub external_ids: BTreeMap<String, String>,
 ///     }
+///
+///     struct Port in "Port" {
+///         interfaces: Vec<uuid::Uuid>,
+///     }
 /// }
 ///
-/// let row = ovsdb_rs::Row::new().with("name", "tap0").with("ofport", 7);
-/// let replica = ovsdb_rs::Replica::default().with_row("Interface", uuid::Uuid::new_v4(), row);
-/// let interface: Interface = replica.rows().next().unwrap();
+/// use ovsdb_rs::{Datum, Replica, Row, TableMonitor, Uuid};
+///
+/// let uuid = Uuid::new_v4();
+/// let replica = Replica::default()
+///     .with_row("Interface", uuid, Row::new().with("name", "tap0").with("ofport", 7))
+///     .with_row("Port", Uuid::new_v4(), Row::new().with("interfaces", Datum::set([uuid])));
+/// let port: Port = replica.rows().next().unwrap();
+/// let interface: Interface = replica.referenced(&port.interfaces).next().unwrap();
 /// assert_eq!((interface.name.as_str(), interface.ofport), ("tap0", Some(7)));
-/// let monitor = ovsdb_rs::TableMonitor::of::<Interface>();
-/// # let _ = monitor;
+/// let monitors = vec![TableMonitor::of::<Interface>(), TableMonitor::of::<Port>()];
+/// # let _ = monitors;
 /// ```
 #[macro_export]
 macro_rules! table {
-    (
+    ($(
         $(#[$attribute:meta])*
         $visibility:vis struct $name:ident in $table:literal {
             $($(#[$field_attribute:meta])* $field_visibility:vis $field:ident: $type:ty),* $(,)?
         }
-    ) => {
+    )+) => {$(
         $(#[$attribute])*
         #[derive(Debug, Clone, PartialEq)]
         $visibility struct $name {
@@ -199,5 +217,5 @@ macro_rules! table {
                 }
             }
         }
-    };
+    )+};
 }

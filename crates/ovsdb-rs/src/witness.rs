@@ -82,10 +82,7 @@ impl Session {
                     results.remove(0);
                     return Ok(Once::Done(results));
                 }
-                // The one reason why a `wait` that does not wait is refused so.
-                Err(TransactError::Refused { op: Some(0), error, .. }) if error == "timed out" => {
-                    return Ok(Once::Before);
-                }
+                Err(error) if error.failed_wait() == Some(0) => return Ok(Once::Before),
                 Err(TransactError::Refused { op, error, details }) => {
                     TransactError::Refused { op: op.and_then(|op| op.checked_sub(1)), error, details }
                 }

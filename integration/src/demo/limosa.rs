@@ -173,8 +173,17 @@ impl Limosa {
     ///
     /// When it ends at once.
     pub async fn start_controller(&mut self, lab: &Lab) -> Result<()> {
+        self.start_controller_with(lab, &["--nb", &lab.nb(), "--sb", &lab.sb()]).await
+    }
+
+    /// As [`start_controller`](Self::start_controller), with these options.
+    ///
+    /// # Errors
+    ///
+    /// When it ends at once.
+    pub async fn start_controller_with(&mut self, lab: &Lab, options: &[&str]) -> Result<()> {
         let mut command = self.command("controller");
-        command.args(["--nb", &lab.nb(), "--sb", &lab.sb()]);
+        command.args(options);
         let controller = lab.spawn_in(CENTRAL, &command).await?;
         self.replace("controller".to_owned(), controller);
         Ok(())

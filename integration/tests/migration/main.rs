@@ -2,6 +2,7 @@
 
 mod connections;
 mod hostile;
+mod tls;
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -83,6 +83,8 @@ pub struct LogicalPort {
     pub macs: Vec<MacAddr>,
     pub requested_chassis: Option<String>,
     pub activation_strategy: Option<String>,
+    /// The migration that has written `requested_chassis`, by name.
+    pub pinned_by: Option<String>,
 }
 
 /// A row of `Port_Binding`.
@@ -489,10 +491,11 @@ impl Stepper<'_> {
         }
     }
 
-    /// Makes the northbound option what it was; true once it is.
+    /// Makes the northbound option what it was, without our mark; true once it is.
     fn restore(&mut self, value: Option<String>) -> bool {
         let Some(port) = &self.world.port else { return true };
-        let done = port.requested_chassis == value;
+        let ours = port.pinned_by.as_ref() == Some(&self.migration.metadata.name);
+        let done = port.requested_chassis == value && !ours;
         if !done {
             self.change = Some(Change::Restore(value));
         }

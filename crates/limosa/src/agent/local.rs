@@ -9,8 +9,35 @@ use anyhow::Context;
 use limosa_protocol::facts::{Facts, Tunnel};
 use limosa_protocol::layout::Layout;
 use limosa_protocol::object::{InterfaceStatus, Problem};
-use ovsdb_rs::{Remote, Remotes, Replica, Row, Session, TableMonitor};
+use ovsdb_rs::{Remote, Remotes, Replica, Session, TableMonitor, Uuid};
 use tokio::sync::watch;
+
+ovsdb_rs::table! {
+    /// Its one row; see ovs-vswitchd.conf.db(5) for all of these tables.
+    struct Global in "Open_vSwitch" {
+        external_ids: BTreeMap<String, String>,
+    }
+
+    struct Bridge in "Bridge" {
+        name: String,
+        ports: Vec<Uuid>,
+        datapath_type: String,
+        external_ids: BTreeMap<String, String>,
+    }
+
+    struct Port in "Port" {
+        interfaces: Vec<Uuid>,
+        external_ids: BTreeMap<String, String>,
+    }
+
+    struct Interface in "Interface" {
+        name: String,
+        r#type: String,
+        ofport: Option<i64>,
+        link_state: Option<String>,
+        external_ids: BTreeMap<String, String>,
+    }
+}
 
 const DEFAULT_BRIDGE: &str = "br-int";
 /// How long the database may be away at the start before that is said.
@@ -18,7 +45,7 @@ const SAY_AFTER: Duration = Duration::from_secs(5);
 
 /// The integration bridge.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Bridge {
+pub(super) struct Integration {
     pub(super) name: String,
     /// As ovs-dpctl(8) names it.
     pub(super) datapath: String,
@@ -38,16 +65,10 @@ impl Local {
             Remotes::from(Remote::Unix(socket.clone())),
             "Open_vSwitch",
             vec![
-                TableMonitor::new("Open_vSwitch").columns(["external_ids"]),
-                TableMonitor::new("Bridge").columns(["name", "ports", "datapath_type", "external_ids"]),
-                TableMonitor::new("Port").columns(["interfaces", "external_ids"]),
-                TableMonitor::new("Interface").columns([
-                    "name",
-                    "type",
-                    "ofport",
-                    "link_state",
-                    "external_ids",
-                ]),
+                TableMonitor::of::<Global>(),
+                TableMonitor::of::<Bridge>(),
+                TableMonitor::of::<Port>(),
+                TableMonitor::of::<Interface>(),
             ],
         );
         Self { session, socket: socket.display().to_string() }
@@ -71,8 +92,7 @@ impl Local {
 
     /// `external_ids:system-id`, as soon as the database has one.
     pub(super) async fn system_id(&self) -> anyhow::Result<String> {
-        let read =
-            |replica: &Replica| Some(global(replica)?.map_get("external_ids", "system-id")?.to_owned());
+        let read = |replica: &Replica| replica.rows::<Global>().next()?.external_ids.remove("system-id");
         let mut replicas = self.session.subscribe();
         let replica = replicas.wait_for(|replica| read(replica).is_some()).await?;
         read(&replica).context("the local database has no system-id")
@@ -80,7 +100,7 @@ impl Local {
 
     /// The integration bridge and what is known of it, without the tables and
     /// the TLV map, which only the switch knows.
-    pub(super) fn read(&self, chassis: &str) -> Result<(Bridge, Facts), Problem> {
+    pub(super) fn read(&self, chassis: &str) -> Result<(Integration, Facts), Problem> {
         let replica = self.session.replica();
         if !replica.connected {
             return Err(Problem::new(
@@ -97,67 +117,61 @@ impl Local {
                 format!("chassis {chassis}: the local Open_vSwitch database has no {what}"),
             )
         };
-        let global = global(&replica).ok_or_else(|| missing("row in Open_vSwitch: run `ovs-vsctl init`"))?;
-        let name = own_id(global, "ovn-bridge", chassis).unwrap_or(DEFAULT_BRIDGE);
-        let (_, bridge) = replica.find("Bridge", |row| row.str("name") == Some(name)).ok_or_else(|| {
+        let global: Option<Global> = replica.rows().next();
+        let global = global.ok_or_else(|| missing("row in Open_vSwitch: run `ovs-vsctl init`"))?;
+        let name = global.own_id("ovn-bridge", chassis).unwrap_or(DEFAULT_BRIDGE);
+        let bridge = replica.rows().find(|bridge: &Bridge| bridge.name == name).ok_or_else(|| {
             missing(&format!("bridge {name}, OVN's integration bridge: is ovn-controller running here? (external_ids:ovn-bridge names another)"))
         })?;
-        let encap_ips = own_id(global, "ovn-encap-ip", chassis).unwrap_or_default();
+        let encap_ips = global.own_id("ovn-encap-ip", chassis).unwrap_or_default();
         let mut facts = Facts {
             chassis: chassis.to_owned(),
             encap_ips: encap_ips.split(',').filter_map(|ip| ip.trim().parse().ok()).collect(),
             interfaces: BTreeMap::new(),
-            zones: zones(bridge),
+            zones: zones(&bridge),
             tunnels: BTreeMap::new(),
             geneve_index: None,
             layout: Layout::default(),
         };
-        for port in bridge.uuids("ports").filter_map(|uuid| replica.get("Port", &uuid)) {
-            let peer = port.map_get("external_ids", "ovn-chassis-id").and_then(|id| id.split('@').next());
-            for interface in port.uuids("interfaces").filter_map(|uuid| replica.get("Interface", &uuid)) {
+        for port in replica.referenced::<Port>(&bridge.ports) {
+            let peer = port.external_ids.get("ovn-chassis-id").and_then(|id| id.split('@').next());
+            for interface in replica.referenced(&port.interfaces) {
                 add_interface(&mut facts, peer, interface);
             }
         }
-        let datapath = match bridge.str("datapath_type") {
-            None | Some("" | "system") => "system@ovs-system".to_owned(),
-            Some(kind) => format!("{kind}@ovs-{kind}"),
+        let datapath = match bridge.datapath_type.as_str() {
+            "" => "system@ovs-system".to_owned(),
+            kind => format!("{kind}@ovs-{kind}"),
         };
-        Ok((Bridge { name: name.to_owned(), datapath }, facts))
+        Ok((Integration { name: bridge.name, datapath }, facts))
     }
 }
 
 /// Which zone ovn-controller has given to which port (OVN `controller/ct-zone.c`).
-fn zones(bridge: &Row) -> BTreeMap<String, u16> {
-    let ids = bridge.map("external_ids");
-    let zone =
-        |(key, value): (&str, &str)| Some((key.strip_prefix("ct-zone-")?.to_owned(), value.parse().ok()?));
-    ids.iter().filter_map(zone).collect()
+fn zones(bridge: &Bridge) -> BTreeMap<String, u16> {
+    let zone = |(key, value): (&String, &String)| {
+        Some((key.strip_prefix("ct-zone-")?.to_owned(), value.parse().ok()?))
+    };
+    bridge.external_ids.iter().filter_map(zone).collect()
 }
 
-fn add_interface(facts: &mut Facts, peer: Option<&str>, row: &Row) {
+fn add_interface(facts: &mut Facts, peer: Option<&str>, mut row: Interface) {
     // An interface that could not be opened has ofport -1.
-    let Some(ofport) = row.int("ofport").and_then(|ofport| u32::try_from(ofport).ok()) else { return };
+    let Some(ofport) = row.ofport.and_then(|ofport| u32::try_from(ofport).ok()) else { return };
     if let Some(peer) = peer {
-        let kind = row.str("type").unwrap_or_default().to_owned();
-        facts.tunnels.insert(peer.to_owned(), Tunnel { ofport, kind });
+        facts.tunnels.insert(peer.to_owned(), Tunnel { ofport, kind: row.r#type });
     }
-    if let Some(iface_id) = row.map_get("external_ids", "iface-id") {
-        let interface = InterfaceStatus {
-            name: row.str("name").unwrap_or_default().to_owned(),
-            ofport,
-            link_up: row.str("link_state") != Some("down"),
-        };
-        facts.interfaces.insert(iface_id.to_owned(), interface);
+    if let Some(iface_id) = row.external_ids.remove("iface-id") {
+        let link_up = row.link_state.as_deref() != Some("down");
+        facts.interfaces.insert(iface_id, InterfaceStatus { name: row.name, ofport, link_up });
     }
 }
 
-fn global(replica: &Replica) -> Option<&Row> {
-    replica.table("Open_vSwitch").next().map(|(_, row)| row)
-}
-
-/// A setting of this chassis, which several chassis on one host may each have
-/// under `KEY-CHASSIS` (ovn-controller(8)).
-fn own_id<'a>(global: &'a Row, key: &str, chassis: &str) -> Option<&'a str> {
-    let ids = global.map("external_ids");
-    ids.get(&format!("{key}-{chassis}")).or_else(|| ids.get(key))
+impl Global {
+    /// A setting of this chassis, which several chassis on one host may each have
+    /// under `KEY-CHASSIS` (ovn-controller(8)).
+    fn own_id(&self, key: &str, chassis: &str) -> Option<&str> {
+        let ids = &self.external_ids;
+        ids.get(&format!("{key}-{chassis}")).or_else(|| ids.get(key)).map(String::as_str)
+    }
 }

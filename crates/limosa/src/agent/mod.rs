@@ -35,7 +35,7 @@ use crate::metrics::{self, AgentMetrics, Readiness};
 use crate::shutdown::Shutdown;
 use crate::store::{Directory, Key, Snapshot, Store};
 use connections::{Carried, Carrier, Job};
-use local::{Bridge, Local};
+use local::{Integration, Local};
 use report::Reports;
 use switch::{Switch, Told};
 use wipes::Wipes;
@@ -101,7 +101,7 @@ struct Agent {
     chassis: String,
     ovs_rundir: PathBuf,
     local: Local,
-    switch: Option<(Bridge, Switch)>,
+    switch: Option<(Integration, Switch)>,
     carrier: Carrier,
     /// Why there is no working switch, said once.
     trouble: Option<Problem>,
@@ -285,7 +285,7 @@ impl Agent {
         let Carry { pass, zone, actions } = carry;
         let (switch, ovs_rundir) = (&self.switch, &self.ovs_rundir);
         self.carrier.begin(&Key::of(migration), pass, || {
-            let (Bridge { datapath, .. }, switch) = switch.as_ref()?;
+            let (Integration { datapath, .. }, switch) = switch.as_ref()?;
             let (client, ovs_rundir, datapath) = (switch.client(), ovs_rundir.clone(), datapath.clone());
             Some(Job { client, ovs_rundir, datapath, zone, actions })
         });
@@ -331,7 +331,7 @@ pub(crate) async fn clean_up(ovs_rundir: &Path, chassis: Option<&str>) -> anyhow
     Ok(())
 }
 
-async fn next(switch: &mut Option<(Bridge, Switch)>) -> Told {
+async fn next(switch: &mut Option<(Integration, Switch)>) -> Told {
     match switch {
         Some((_, switch)) => switch.next().await,
         None => std::future::pending().await,

@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use crate::metrics::{self, ControllerMetrics, Readiness};
 use crate::shutdown::Shutdown;
 use crate::store::{Directory, Key, Snapshot, Store, StoreError};
-use databases::Databases;
+use databases::{Databases, Mark};
 
 /// How soon a write that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -211,15 +211,16 @@ impl Controller {
             self.write(&mut migration, progress).await?;
             match change {
                 Some(Change::Set { requested_chassis, round, since }) => {
-                    let port = &migration.spec.port;
-                    let nb_cfg = self.set_option(port, Some(&requested_chassis)).await?;
+                    let (port, mark) = (&migration.spec.port, Mark::Set(&migration.metadata.name));
+                    let nb_cfg = self.set_option(port, Some(&requested_chassis), mark).await?;
                     let barrier = Barrier { requested_chassis, nb_cfg, since, round };
                     let mut progress = migration.status.progress.clone();
                     progress.barrier = Some(barrier);
                     self.write(&mut migration, progress).await?;
                 }
                 Some(Change::Restore(value)) => {
-                    self.set_option(&migration.spec.port, value.as_deref()).await?;
+                    let mark = Mark::Clear(&migration.metadata.name);
+                    self.set_option(&migration.spec.port, value.as_deref(), mark).await?;
                 }
                 None if entered => {}
                 None => {
@@ -252,12 +253,12 @@ impl Controller {
     }
 
     /// Writes `requested-chassis`; returns the `nb_cfg` that every chassis has to reach.
-    async fn set_option(&self, port: &str, value: Option<&str>) -> anyhow::Result<i64> {
-        let result = self.databases.set_requested_chassis(port, value).await;
+    async fn set_option(&self, port: &str, value: Option<&str>, mark: Mark<'_>) -> anyhow::Result<i64> {
+        let result = self.databases.set_requested_chassis(port, value, mark).await;
         if result.is_err() {
             self.metrics.write_errors.with_label_values(&["northbound"]).inc();
         }
-        result
+        Ok(result?)
     }
 
     fn world(&self, migrations: &[Migration], i: usize) -> World {

@@ -1,274 +1,256 @@
-//! Clustered databases: three servers on loopback, and the leader among them.
+//! A cluster of real `ovsdb-server`s, whose every wire but TLS goes through a [`Link`].
+//!
+//! The RAFT address of server n is `unix:raft<n>`, which each server looks up in a directory of its own
+//! (`OVS_RUNDIR`): in its own directory it is the socket on which it listens, in that of another the near end
+//! of the link to it. So nothing depends on free ports.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::process::{Child, Command};
-use std::time::Instant;
+use std::time::Duration;
 
-use ovsdb_rs::{Clause, Function, Options, Row, Session, State, TableMonitor, Transaction};
+use serde_json::Value;
 use tempfile::TempDir;
+use tokio::time::{sleep, timeout};
 
-use crate::certificates::Certificates;
-use crate::fixture::{
-    DEADLINE, NB, NB_SCHEMA, assert_replicated, fails, loopback_address, quick, run, spawn_server, wait_for,
-};
-use crate::proxy::Proxy;
+use crate::fixture::{DEADLINE, loopback_address, run, spawn_server};
+use crate::link::Link;
 
-const RAFT_PORT: u16 = 6643;
+/// Between two looks at a thing that tells nobody when it changes.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// How long a follower waits for its leader, in milliseconds.
+const ELECTION_TIMER: u32 = 500;
+
+/// Where every server listens for TLS, on an address of its own.
 const SSL_PORT: u16 = 6641;
 
-/// Servers of one clustered northbound database, each with an address of its own.
-struct Cluster {
+pub(crate) struct Cluster {
     dir: TempDir,
-    addresses: Vec<String>,
-    children: Vec<Option<Child>>,
-    ssl: Option<Certificates>,
+    database: String,
+    servers: Vec<Server>,
+    /// By the two servers that a link joins: who connects, and to whom.
+    peers: BTreeMap<(usize, usize), Link>,
+}
+
+struct Server {
+    /// Its run directory.
+    dir: PathBuf,
+    child: Option<Child>,
+    /// From the clients to it.
+    link: Link,
+    port: u16,
+    /// For TLS.
+    address: String,
+    /// More arguments of the server's.
+    arguments: Vec<String>,
 }
 
 impl Cluster {
-    /// With `ssl` the servers talk to each other and to clients by TLS alone, otherwise by TCP and unix sockets.
-    fn start(servers: usize, ssl: Option<Certificates>) -> Self {
+    pub(crate) async fn start(servers: usize, schema: &Value) -> Self {
+        Self::start_with(servers, schema, |_| Vec::new()).await
+    }
+
+    /// Whose servers listen for TLS as well, with these certificates.
+    pub(crate) async fn start_ssl(servers: usize, schema: &Value, certificates: &[String]) -> Self {
+        let listen = |address: &str| format!("--remote=pssl:{SSL_PORT}:{address}");
+        Self::start_with(servers, schema, |address| [certificates, &[listen(address)]].concat()).await
+    }
+
+    async fn start_with(servers: usize, schema: &Value, arguments: impl Fn(&str) -> Vec<String>) -> Self {
         let mut cluster = Self {
             dir: tempfile::tempdir().unwrap(),
-            addresses: (0..servers).map(|_| loopback_address()).collect(),
-            children: (0..servers).map(|_| None).collect(),
-            ssl,
+            database: schema["name"].as_str().unwrap().to_owned(),
+            servers: Vec::new(),
+            peers: BTreeMap::new(),
         };
-        let method = if cluster.ssl.is_some() { "ssl" } else { "tcp" };
-        let raft: Vec<String> =
-            cluster.addresses.iter().map(|address| format!("{method}:{address}:{RAFT_PORT}")).collect();
-        run("ovsdb-tool", ["create-cluster", &cluster.path("db0"), NB_SCHEMA, &raft[0]]);
-        cluster.start_server(0);
-        for server in 1..servers {
-            let db = cluster.path(&format!("db{server}"));
-            run("ovsdb-tool", ["join-cluster", &db, NB, &raft[server], &raft[0]]);
-            cluster.start_server(server);
+        for n in 0..servers {
+            let dir = cluster.dir.path().join(n.to_string());
+            std::fs::create_dir(&dir).unwrap();
+            let (link, port) = Link::tcp(dir.join("db.sock")).await;
+            let address = loopback_address();
+            let arguments = arguments(&address);
+            cluster.servers.push(Server { dir, child: None, link, port, address, arguments });
         }
-        for server in 0..servers {
-            run("ovsdb-client", ["-t", "30", "wait", &cluster.unix(server), NB, "connected"]);
+        for (from, from_server) in cluster.servers.iter().enumerate() {
+            for (to, to_server) in cluster.servers.iter().enumerate().filter(|(to, _)| *to != from) {
+                let link = Link::unix(&from_server.dir.join(raft(to)), to_server.dir.join(raft(to)));
+                cluster.peers.insert((from, to), link);
+            }
+        }
+        cluster.create(schema);
+        for n in 0..servers {
+            cluster.start_server(n);
+            cluster.joined(n).await;
         }
         cluster
     }
 
-    fn path(&self, name: &str) -> String {
-        self.dir.path().join(name).display().to_string()
+    fn create(&self, schema: &Value) {
+        let file = self.dir.path().join("schema").display().to_string();
+        std::fs::write(&file, schema.to_string()).unwrap();
+        let address = |n: usize| format!("unix:{}", raft(n));
+        let timer = format!("--election-timer={ELECTION_TIMER}");
+        for (n, server) in self.servers.iter().enumerate() {
+            let db = server.dir.join("db").display().to_string();
+            if n == 0 {
+                run("ovsdb-tool", [&timer, "create-cluster", &db, &file, &address(0)]);
+            } else {
+                run("ovsdb-tool", ["join-cluster", &db, &self.database, &address(n), &address(0)]);
+            }
+        }
     }
 
-    fn unix(&self, server: usize) -> String {
-        format!("unix:{}", self.path(&format!("sock{server}")))
+    /// One of them, for a session.
+    pub(crate) fn remote(&self, n: usize) -> String {
+        format!("tcp:127.0.0.1:{}", self.servers[n].port)
     }
 
-    fn ssl(&self, server: usize) -> String {
-        format!("ssl:{}:{SSL_PORT}", self.addresses[server])
+    /// The same by TLS.
+    pub(crate) fn ssl_remote(&self, n: usize) -> String {
+        format!("ssl:{}:{SSL_PORT}", self.servers[n].address)
     }
 
-    /// Of all servers.
-    fn remotes(&self) -> String {
-        let remote = |server| if self.ssl.is_some() { self.ssl(server) } else { self.unix(server) };
-        (0..self.addresses.len()).map(remote).collect::<Vec<_>>().join(",")
+    /// The same past every link.
+    pub(crate) fn unix(&self, n: usize) -> String {
+        format!("unix:{}", self.servers[n].dir.join("db.sock").display())
     }
 
-    fn start_server(&mut self, server: usize) {
+    /// All of them: `first` is the one that a session tries first.
+    pub(crate) fn remotes(&self, first: usize) -> String {
+        let servers = self.servers.len();
+        let remotes = (0..servers).map(|n| self.remote((first + n) % servers));
+        remotes.collect::<Vec<_>>().join(",")
+    }
+
+    /// Starts a server that does not run; it listens when this returns.
+    pub(crate) fn start_server(&mut self, n: usize) {
+        let server = &mut self.servers[n];
+        let socket = server.dir.join("db.sock");
+        let _ = std::fs::remove_file(&socket);
         let mut command = Command::new("ovsdb-server");
         command
-            .arg(self.path(&format!("db{server}")))
-            .arg(format!("--remote=p{}", self.unix(server)))
-            .arg(format!("--unixctl={}", self.path(&format!("ctl{server}"))));
-        if let Some(certificates) = &self.ssl {
-            command.args(certificates.server("ca", "server"));
-            command.arg(format!("--remote=pssl:{SSL_PORT}:{}", self.addresses[server]));
-        }
-        let socket = self.path(&format!("sock{server}"));
-        self.children[server] = Some(spawn_server(command, socket.as_ref()));
+            .arg(server.dir.join("db"))
+            .arg("--remote=punix:db.sock")
+            .arg(format!("--unixctl={}", server.dir.join("ctl").display()))
+            // In this order: that the log is opened is not for the console either.
+            .arg("-vconsole:off")
+            .arg(format!("--log-file={}", server.dir.join("log").display()))
+            .args(&server.arguments)
+            .env("OVS_RUNDIR", &server.dir);
+        server.child = Some(spawn_server(command, &socket));
     }
 
-    fn kill(&mut self, server: usize) {
-        if let Some(mut child) = self.children[server].take() {
-            child.kill().unwrap();
-            child.wait().unwrap();
-        }
+    /// Ends a server as a loss of power does.
+    pub(crate) fn kill(&mut self, n: usize) {
+        let mut child = self.servers[n].child.take().expect("the server runs");
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 
-    fn appctl(&self, server: usize, command: &[&str]) -> String {
-        let target = self.path(&format!("ctl{server}"));
-        run("ovs-appctl", ["-T", "10", "-t", &target].iter().chain(command))
+    /// Stops a server without ending it, as an overloaded machine does.
+    pub(crate) fn freeze(&self, n: usize) {
+        self.signal(n, "-STOP");
     }
 
-    fn is_leader(&self, server: usize) -> bool {
-        self.children[server].is_some()
-            && self.appctl(server, &["cluster/status", NB]).contains("Role: leader")
+    pub(crate) fn thaw(&self, n: usize) {
+        self.signal(n, "-CONT");
     }
 
-    /// Asks until there is one.
-    async fn leader(&self) -> usize {
-        let deadline = Instant::now() + DEADLINE;
-        loop {
-            if let Some(leader) = (0..self.addresses.len()).find(|server| self.is_leader(*server)) {
-                return leader;
+    fn signal(&self, n: usize, signal: &str) {
+        let pid = self.servers[n].child.as_ref().expect("the server runs").id();
+        run("kill", [signal, &pid.to_string()]);
+    }
+
+    /// Takes the links between a server and the others down, or up again.
+    pub(crate) fn link_peers(&self, n: usize, up: bool) {
+        for ((from, to), link) in &self.peers {
+            if *from == n || *to == n {
+                link.set(up);
             }
-            assert!(Instant::now() < deadline, "no leader");
-            tokio::task::yield_now().await;
         }
+    }
+
+    /// The same, of its link to the clients.
+    pub(crate) fn link_clients(&self, n: usize, up: bool) {
+        self.servers[n].link.set(up);
+    }
+
+    /// Connections that clients have tried to make.
+    pub(crate) fn attempts(&self) -> usize {
+        self.servers.iter().map(|server| server.link.attempts()).sum()
+    }
+
+    /// Those of them that went on where the session had been before.
+    pub(crate) fn resumed(&self) -> usize {
+        self.servers.iter().map(|server| server.link.resumed()).sum()
+    }
+
+    /// Waits for a server, and not `but`, that says it leads.
+    pub(crate) async fn leader(&self, but: Option<usize>) -> usize {
+        let found = async {
+            loop {
+                for n in (0..self.servers.len()).filter(|n| Some(*n) != but) {
+                    if self.status(n).await.contains("Role: leader") {
+                        return n;
+                    }
+                }
+                sleep(LOOK_AGAIN).await;
+            }
+        };
+        timeout(DEADLINE, found).await.unwrap_or_else(|_| panic!("no leader"))
+    }
+
+    /// Waits until a server is a part of the cluster and follows its leader, or leads.
+    pub(crate) async fn joined(&self, n: usize) {
+        let joined = async {
+            loop {
+                let status = self.status(n).await;
+                let member = status.contains("Status: cluster member");
+                if member && !status.contains("Leader: unknown") {
+                    return;
+                }
+                sleep(LOOK_AGAIN).await;
+            }
+        };
+        timeout(DEADLINE, joined).await.unwrap_or_else(|_| panic!("server {n} does not join"));
+    }
+
+    /// Has a leader make another server the leader.
+    pub(crate) async fn transfer_leadership(&self, n: usize) {
+        self.appctl(n, &["cluster/failure-test", "transfer-leadership"]).await;
+    }
+
+    async fn status(&self, n: usize) -> String {
+        self.appctl(n, &["cluster/status", &self.database]).await
+    }
+
+    /// What it says; nothing when it cannot be asked. The links go on meanwhile.
+    async fn appctl(&self, n: usize, command: &[&str]) -> String {
+        let output = tokio::process::Command::new("ovs-appctl")
+            .args(["--timeout=5", "-t"])
+            .arg(self.servers[n].dir.join("ctl"))
+            .args(command)
+            .output()
+            .await
+            .expect("ovs-appctl: install openvswitch-switch");
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 }
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        for server in 0..self.children.len() {
-            self.kill(server);
+        for child in self.servers.iter_mut().filter_map(|server| server.child.as_mut()) {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            self.dir.disable_cleanup(true);
+            eprintln!("the servers' logs: {}/*/log", self.dir.path().display());
         }
     }
 }
 
-fn add(name: &str) -> Transaction {
-    Transaction::new().insert("Address_Set", None, Row::new().with("name", name))
-}
-
-fn remove(name: &str) -> Transaction {
-    Transaction::new().delete("Address_Set", [Clause::new("name", Function::Equal, name)])
-}
-
-fn open(remotes: &str, options: Options) -> Session {
-    Session::open_with(remotes.parse().unwrap(), NB, vec![TableMonitor::new("Address_Set")], options)
-}
-
-/// Waits until the session is connected to this server.
-async fn at(session: &Session, remote: &str) {
-    let wanted = State::Connected { remote: remote.parse().unwrap() };
-    let mut state = session.subscribe_state();
-    let found = tokio::time::timeout(DEADLINE, state.wait_for(|state| *state == wanted)).await;
-    found.unwrap_or_else(|_| panic!("not at {remote}: {:?}", session.state())).unwrap();
-}
-
-#[tokio::test]
-async fn the_leader_is_followed() {
-    let mut cluster = Cluster::start(3, None);
-    let mut any = quick();
-    any.leader_only = false;
-    let first = cluster.leader().await;
-    let follower = (first + 1) % 3;
-    // The leader is the last one named.
-    let mut remotes: Vec<String> =
-        (0..3).filter(|server| *server != first).map(|s| cluster.unix(s)).collect();
-    remotes.push(cluster.unix(first));
-    let session = open(&remotes.join(","), quick());
-    session.ready(DEADLINE).await.unwrap();
-    at(&session, &cluster.unix(first)).await;
-    session.transact(add("a")).await.unwrap();
-    // A follower alone will not do, unless any server will.
-    let stuck = open(&cluster.unix(follower), quick());
-    let failure = fails(&stuck, "not_leader").await;
-    assert!(failure.cause.hint().contains("name every server"), "{failure}");
-    let at_follower = open(&cluster.unix(follower), any);
-    at_follower.ready(DEADLINE).await.unwrap();
-    at_follower.transact(add("b")).await.unwrap();
-    // It moves, and its old server lives on.
-    cluster.appctl(first, &["cluster/failure-test", "transfer-leadership"]);
-    let mut second = cluster.leader().await;
-    while second == first {
-        tokio::task::yield_now().await;
-        second = cluster.leader().await;
-    }
-    at(&session, &cluster.unix(second)).await;
-    session.transact_within(add("c"), DEADLINE).await.unwrap();
-    // It dies.
-    cluster.kill(second);
-    let third = cluster.leader().await;
-    at(&session, &cluster.unix(third)).await;
-    session.transact_within(add("d"), DEADLINE).await.unwrap();
-    assert_eq!(session.replica().table("Address_Set").count(), 4);
-    assert_replicated(&cluster.unix(third), &session, NB, &["Address_Set"]).await;
-}
-
-#[tokio::test]
-async fn a_server_without_its_cluster_is_left() {
-    let mut cluster = Cluster::start(3, None);
-    let leader = cluster.leader().await;
-    let mut any = quick();
-    any.leader_only = false;
-    let session = open(&cluster.unix(leader), any);
-    session.ready(DEADLINE).await.unwrap();
-    for server in (0..3).filter(|server| *server != leader) {
-        cluster.kill(server);
-    }
-    fails(&session, "not_in_cluster").await;
-    assert!(!session.replica().connected);
-    for server in (0..3).filter(|server| *server != leader) {
-        cluster.start_server(server);
-    }
-    session.transact_within(add("a"), DEADLINE).await.unwrap();
-}
-
-#[tokio::test]
-async fn a_cluster_by_tls_alone() {
-    let mut cluster = Cluster::start(3, Some(Certificates::new()));
-    let mut options = quick();
-    options.tls = cluster.ssl.as_ref().map(|certificates| certificates.client("ca", "client"));
-    let session = open(&cluster.remotes(), options);
-    let first = cluster.leader().await;
-    at(&session, &cluster.ssl(first)).await;
-    session.transact(add("a")).await.unwrap();
-    cluster.kill(first);
-    let second = cluster.leader().await;
-    at(&session, &cluster.ssl(second)).await;
-    session.transact_within(add("b"), DEADLINE).await.unwrap();
-    assert_replicated(&cluster.unix(second), &session, NB, &["Address_Set"]).await;
-}
-
-/// Cuts the session off, does something behind its back, lets it come back; whether the server knew where the
-/// session had been, and how many rows it sent.
-async fn while_away(proxy: &Proxy, session: &Session, happens: impl AsyncFnOnce()) -> (bool, usize) {
-    proxy.set_open(false);
-    wait_for(session, "the cut", |replica| !replica.connected).await;
-    happens().await;
-    proxy.set_open(true);
-    wait_for(session, "the reconnection", |replica| replica.connected).await;
-    let (_, reply) = proxy.seen("monitor_cond_since").pop().unwrap();
-    let rows = reply["result"][2]["Address_Set"].as_object().map_or(0, serde_json::Map::len);
-    (reply["result"][0].as_bool().unwrap(), rows)
-}
-
-#[tokio::test]
-async fn a_reconnection_goes_on_where_the_connection_ended() {
-    let cluster = Cluster::start(1, None);
-    let server = cluster.unix(0);
-    let proxy = Proxy::start(&server, &[]).await;
-    let session = open(&proxy.remote(), quick());
-    session.ready(DEADLINE).await.unwrap();
-    let other = open(&server, quick());
-    for index in 0..20 {
-        session.transact(add(&format!("as{index}"))).await.unwrap();
-    }
-    let same = async || assert_replicated(&server, &session, NB, &["Address_Set"]).await;
-    // Nothing at all, then one change of each kind: only those are sent.
-    assert_eq!(while_away(&proxy, &session, async || {}).await, (true, 0));
-    same().await;
-    let changed = while_away(&proxy, &session, async || {
-        let named = [Clause::new("name", Function::Equal, "as1")];
-        let change = Transaction::new().set_keys("Address_Set", named, "external_ids", [("a", "1")]);
-        for change in [change, add("new"), remove("as2")] {
-            other.transact_within(change, DEADLINE).await.unwrap();
-        }
-    });
-    assert_eq!(changed.await, (true, 3));
-    same().await;
-    // The server keeps a hundred transactions.
-    let much = while_away(&proxy, &session, async || {
-        for index in 0..120 {
-            other.transact(add(&format!("more{index}"))).await.unwrap();
-        }
-        other.transact(remove("as3")).await.unwrap();
-    });
-    assert_eq!(much.await, (false, 139));
-    same().await;
-    // With another condition the old rows are not those to go on from.
-    let only = vec![Clause::new("name", Function::Equal, "as1"), Clause::new("name", Function::Equal, "as9")];
-    let narrowed = while_away(&proxy, &session, async || {
-        session.set_condition("Address_Set", only.clone()).await.unwrap();
-    });
-    assert_eq!(narrowed.await, (false, 2));
-    assert_eq!(session.replica().table("Address_Set").count(), 2);
-    // Set while connected it is one to go on with.
-    session.set_condition("Address_Set", Vec::new()).await.unwrap();
-    session.transact(add("last")).await.unwrap();
-    assert_eq!(while_away(&proxy, &session, async || {}).await, (true, 0));
-    same().await;
+fn raft(n: usize) -> String {
+    format!("raft{n}")
 }

@@ -8,13 +8,16 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ovsdb_rs::{ConnectionFailure, Datum, Options, Replica, Row, Session, State, TableMonitor, Transaction};
+use ovsdb_rs::{
+    Clause, ConnectionFailure, Datum, Function, Options, Replica, Row, Session, State, TableMonitor,
+    Transaction,
+};
 use serde_json::Value;
 use tempfile::TempDir;
 use uuid::Uuid;
 
 /// How long anything may take before a test gives up.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 pub(crate) const NB: &str = "OVN_Northbound";
 pub(crate) const NB_SCHEMA: &str = "/usr/share/ovn/ovn-nb.ovsschema";
@@ -164,7 +167,7 @@ impl Drop for Server {
 }
 
 /// The contents of a table as `ovsdb-client dump` sees them, in the columns that a replica row has.
-fn dump(remote: &str, database: &str, table: &str, replica: &Replica) -> BTreeMap<Uuid, Row> {
+pub(crate) fn dump(remote: &str, database: &str, table: &str, replica: &Replica) -> BTreeMap<Uuid, Row> {
     let json = run("ovsdb-client", ["--timeout=10", "-f", "json", "dump", remote, database, table]);
     let json: Value = serde_json::from_str(&json).unwrap();
     let headings: Vec<&str> =
@@ -221,6 +224,15 @@ pub(crate) fn run<S: AsRef<std::ffi::OsStr>>(program: &str, args: impl IntoItera
 
 pub(crate) fn rows(replica: &Replica, table: &str) -> BTreeMap<Uuid, Row> {
     replica.table(table).map(|(uuid, row)| (*uuid, row.clone())).collect()
+}
+
+/// Of a table that nothing refers to.
+pub(crate) fn add(name: &str) -> Transaction {
+    Transaction::new().insert("Address_Set", None, Row::new().with("name", name))
+}
+
+pub(crate) fn remove(name: &str) -> Transaction {
+    Transaction::new().delete("Address_Set", [Clause::new("name", Function::Equal, name)])
 }
 
 /// Retries within a fraction of a second.

@@ -3,11 +3,14 @@
 mod certificates;
 mod cluster;
 mod conditions;
+mod exactly_once;
 mod fallback;
 mod faults;
 mod fixture;
 mod follows;
 mod large;
+mod leaders;
+mod link;
 mod locks;
 mod once;
 mod outage;

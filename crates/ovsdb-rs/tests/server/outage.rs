@@ -2,18 +2,10 @@
 
 use std::time::Duration;
 
-use ovsdb_rs::{Clause, Function, Row, Session, State, TableMonitor, TransactError, Transaction};
+use ovsdb_rs::{Session, State, TableMonitor, TransactError, Transaction};
 use tokio::time::timeout;
 
-use crate::fixture::{DEADLINE, NB, NB_SCHEMA, Server, open, quick, rows, wait_for};
-
-fn add(name: &str) -> Transaction {
-    Transaction::new().insert("Address_Set", None, Row::new().with("name", name))
-}
-
-fn remove(name: &str) -> Transaction {
-    Transaction::new().delete("Address_Set", [Clause::new("name", Function::Equal, name)])
-}
+use crate::fixture::{DEADLINE, NB, NB_SCHEMA, Server, add, open, quick, remove, rows, wait_for};
 
 #[tokio::test]
 async fn the_replica_is_equal_again_after_a_restart() {

@@ -1,6 +1,6 @@
 //! Releases of OVN whose schemas differ: what one lacks is a feature that is off.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use ovsdb_rs::{Missing, Session, TableMonitor, Transaction, Typed};
 use serde_json::{Value, json};
@@ -18,56 +18,58 @@ ovsdb_rs::table! {
         chassis: Option<Uuid>,
         mac: Vec<String>,
         options: BTreeMap<String, String>,
-        // OVN 21.03
         up: Option<bool>,
-        // OVN 21.12
         requested_chassis: Option<Uuid>,
-        // OVN 22.09
         additional_chassis: Vec<Uuid>,
         requested_additional_chassis: Vec<Uuid>,
-        // OVN 25.09
         mirror_port: Option<String>,
     }
-}
 
-ovsdb_rs::table! {
     struct DatapathBinding in "Datapath_Binding" {
         tunnel_key: i64,
-        // OVN 26.03; until then in external_ids.
+        // Before there was this column, in external_ids.
         nb_uuid: Option<Uuid>,
         external_ids: BTreeMap<String, String>,
     }
-}
 
-ovsdb_rs::table! {
     struct ChassisPrivate in "Chassis_Private" {
         name: String,
         nb_cfg: i64,
-        // OVN 20.09
         nb_cfg_timestamp: i64,
     }
 }
 
-/// The southbound schema of a release: the installed one, of OVN 22.09 or later, without these columns and
-/// with those.
-fn release(gone: &[(&str, &[&str])], new: &[(&str, &str, Value)]) -> Value {
-    let mut schema = schema(SB_SCHEMA);
-    // The installed one may be newer than the release.
-    for (table, column) in [("Port_Binding", "mirror_port"), ("Datapath_Binding", "nb_uuid")] {
-        columns(&mut schema, table).remove(column);
+const PB: &str = PortBinding::TABLE;
+
+/// Which release brought which of the columns above, or a whole table; the others have been there since 20.03 at
+/// least, and none has ever had another type. So say OVN's own schemas of every release until 26.03.
+const BROUGHT: [(&str, &str, &[&str]); 6] = [
+    ("20.09", ChassisPrivate::TABLE, &[]),
+    ("21.03", PB, &["up"]),
+    ("21.12", PB, &["requested_chassis"]),
+    ("22.06", PB, &["additional_chassis", "requested_additional_chassis"]),
+    ("25.09", PB, &["mirror_port"]),
+    ("25.09", DatapathBinding::TABLE, &["nb_uuid"]),
+];
+
+/// The southbound schema of a release, made of the installed one (OVN 22.06 or later), and what it lacks.
+fn release(version: &str) -> (Value, Missing) {
+    let (mut schema, mut missing) = (schema(SB_SCHEMA), Missing::default());
+    for (table, column, key) in [(PB, "mirror_port", "string"), (DatapathBinding::TABLE, "nb_uuid", "uuid")] {
+        let ty = json!({ "type": { "key": key, "min": 0, "max": 1 } });
+        columns(&mut schema, table).entry(column).or_insert(ty);
     }
-    for (table, removed) in gone {
-        if removed.is_empty() {
+    for (_, table, brought) in BROUGHT.iter().filter(|(since, ..)| *since > version) {
+        if brought.is_empty() {
             schema["tables"].as_object_mut().unwrap().remove(*table).expect("the table is there");
+            missing.tables.insert((*table).to_owned());
         }
-        for column in *removed {
+        for column in *brought {
             columns(&mut schema, table).remove(*column).expect("the column is there");
+            missing.columns.insert(((*table).to_owned(), (*column).to_owned()));
         }
     }
-    for (table, column, ty) in new {
-        columns(&mut schema, table).insert((*column).to_owned(), json!({ "type": ty }));
-    }
-    schema
+    (schema, missing)
 }
 
 fn columns<'a>(schema: &'a mut Value, table: &str) -> &'a mut serde_json::Map<String, Value> {
@@ -102,74 +104,39 @@ async fn bound(schema: &Value) -> (Session, PortBinding) {
     (session, binding.clone())
 }
 
-fn missing(tables: &[&str], columns: &[(&str, &str)], other_type: &[(&str, &str)]) -> Missing {
-    let pairs = |pairs: &[(&str, &str)]| -> BTreeSet<(String, String)> {
-        pairs.iter().map(|(table, column)| ((*table).to_owned(), (*column).to_owned())).collect()
-    };
-    Missing {
-        tables: tables.iter().map(|table| (*table).to_owned()).collect(),
-        columns: pairs(columns),
-        other_type: pairs(other_type),
+#[tokio::test]
+async fn every_release_of_ovn_is_read_as_far_as_it_goes() {
+    for version in ["20.06", "20.12", "22.03", "22.06", "23.03", "25.03", "26.03"] {
+        let (schema, missing) = release(version);
+        let (session, binding) = bound(&schema).await;
+        assert_eq!(session.missing_columns(), missing, "{version}");
+        assert_eq!((binding.up, binding.additional_chassis.len(), binding.mirror_port), (None, 0, None));
+        let replica = session.replica();
+        assert!(replica.has_column(PB, "chassis"));
+        for (since, table, columns) in BROUGHT {
+            assert_eq!(replica.has_table(table), !missing.tables.contains(table), "{version} {table}");
+            for column in columns {
+                assert_eq!(replica.has_column(table, column), since <= version, "{version} {table} {column}");
+            }
+        }
     }
-}
-
-const PB: &str = PortBinding::TABLE;
-const BIND_TWICE: [&str; 3] = ["additional_chassis", "requested_additional_chassis", "requested_chassis"];
-
-#[tokio::test]
-async fn ovn_20_12_cannot_bind_a_port_twice() {
-    let gone =
-        ["up", "additional_chassis", "additional_encap", "requested_chassis", "requested_additional_chassis"];
-    let (session, binding) = bound(&release(&[(PB, &gone)], &[])).await;
-    let mut lacks: Vec<_> = BIND_TWICE.map(|column| (PB, column)).to_vec();
-    lacks.extend([(PB, "up"), (PB, "mirror_port"), (DatapathBinding::TABLE, "nb_uuid")]);
-    assert_eq!(session.missing_columns(), missing(&[], &lacks, &[]));
-    assert_eq!((binding.up, binding.additional_chassis.len()), (None, 0));
-    let replica = session.replica();
-    assert!(BIND_TWICE.iter().all(|column| !replica.has_column(PB, column)));
-    assert!(replica.has_column(PB, "chassis"));
-}
-
-#[tokio::test]
-async fn before_ovn_20_09_there_is_no_chassis_private() {
-    let gone: [(&str, &[&str]); 2] = [(ChassisPrivate::TABLE, &[]), (PB, &["up"])];
-    let (session, _) = bound(&release(&gone, &[])).await;
-    assert_eq!(session.missing_columns().tables, BTreeSet::from([ChassisPrivate::TABLE.to_owned()]));
-    assert_eq!(session.replica().rows::<ChassisPrivate>().count(), 0);
-}
-
-#[tokio::test]
-async fn ovn_25_03_binds_a_port_twice() {
-    let (session, _) = bound(&release(&[], &[])).await;
-    let lacks = [(PB, "mirror_port"), (DatapathBinding::TABLE, "nb_uuid")];
-    assert_eq!(session.missing_columns(), missing(&[], &lacks, &[]));
-    let replica = session.replica();
-    assert!(BIND_TWICE.iter().all(|column| replica.has_column(PB, column)));
-}
-
-#[tokio::test]
-async fn ovn_26_03_lacks_nothing() {
-    let optional = |ty: &str| json!({ "key": ty, "min": 0, "max": 1 });
-    let new = [
-        (PB, "mirror_port", optional("string")),
-        (DatapathBinding::TABLE, "type", optional("string")),
-        (DatapathBinding::TABLE, "nb_uuid", optional("uuid")),
-    ];
-    let (session, binding) = bound(&release(&[], &new)).await;
-    assert_eq!((session.missing_columns(), binding.mirror_port), (Missing::default(), None));
 }
 
 #[tokio::test]
 async fn a_column_of_another_type_is_as_good_as_none() {
+    let (mut schema, _) = release("26.03");
     let set = json!({ "key": "integer", "min": 0, "max": "unlimited" });
-    let new = [
+    for (table, column, ty) in [
         (PB, "up", json!("string")),
         (PB, "mirror_port", set),
+        // A scalar is an optional value that is always there.
         (DatapathBinding::TABLE, "nb_uuid", json!("uuid")),
-    ];
-    let (session, binding) = bound(&release(&[], &new)).await;
-    // A scalar is an optional value that is always there.
-    assert_eq!(session.missing_columns(), missing(&[], &[], &[(PB, "mirror_port"), (PB, "up")]));
+    ] {
+        columns(&mut schema, table).insert(column.to_owned(), json!({ "type": ty }));
+    }
+    let (session, binding) = bound(&schema).await;
+    let other_type = ["mirror_port", "up"].map(|column| (PB.to_owned(), column.to_owned())).into();
+    assert_eq!(session.missing_columns(), Missing { other_type, ..Missing::default() });
     assert_eq!((binding.up, binding.mirror_port), (None, None));
     assert!(!session.replica().has_column(PB, "up"));
 }

@@ -6,7 +6,7 @@ use ovsdb_rs::{Replica, Session};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use crate::tally::RECENT;
+use super::tally::RECENT;
 
 pub(crate) struct Follower(JoinHandle<u64>);
 

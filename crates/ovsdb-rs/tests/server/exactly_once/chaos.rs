@@ -3,7 +3,8 @@
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::cluster::{Cluster, DEADLINE};
+use crate::cluster::Cluster;
+use crate::fixture::DEADLINE;
 
 /// What befalls the leader, in turn.
 const FAULTS: [Fault; 4] = [Fault::Kill, Fault::Freeze, Fault::CutOff, Fault::CutOffFromPeers];
@@ -18,10 +19,10 @@ enum Fault {
 }
 
 impl Fault {
-    async fn strike(self, cluster: &mut Cluster, n: usize) {
+    fn strike(self, cluster: &mut Cluster, n: usize) {
         match self {
-            Self::Kill => cluster.kill(n).await,
-            Self::Freeze => cluster.freeze(n).await,
+            Self::Kill => cluster.kill(n),
+            Self::Freeze => cluster.freeze(n),
             Self::CutOff => {
                 cluster.link_peers(n, false);
                 cluster.link_clients(n, false);
@@ -30,10 +31,10 @@ impl Fault {
         }
     }
 
-    async fn heal(self, cluster: &mut Cluster, n: usize) {
+    fn heal(self, cluster: &mut Cluster, n: usize) {
         match self {
-            Self::Kill => cluster.start_server(n).await,
-            Self::Freeze => cluster.thaw(n).await,
+            Self::Kill => cluster.start_server(n),
+            Self::Freeze => cluster.thaw(n),
             Self::CutOff | Self::CutOffFromPeers => {
                 cluster.link_peers(n, true);
                 cluster.link_clients(n, true);
@@ -54,11 +55,11 @@ pub(crate) async fn disturb(
     for (round, fault) in (0..rounds).zip(FAULTS.iter().cycle()) {
         reach(&mut settled, (round + 1) * step).await;
         let leader = cluster.leader(None).await;
-        fault.strike(cluster, leader).await;
+        fault.strike(cluster, leader);
         cluster.leader(Some(leader)).await;
         let meanwhile = *settled.borrow() + step / 4;
         reach(&mut settled, meanwhile.min(transactions)).await;
-        fault.heal(cluster, leader).await;
+        fault.heal(cluster, leader);
         cluster.joined(leader).await;
     }
 }

@@ -2,9 +2,7 @@
 
 mod audit;
 mod chaos;
-mod cluster;
 mod follower;
-mod link;
 mod tally;
 
 use std::time::{Duration, Instant};
@@ -14,11 +12,13 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::audit::{Accounts, audit, total};
-use crate::cluster::{Cluster, DEADLINE, SERVERS};
-use crate::follower::Follower;
-use crate::tally::{COUNTERS, DATABASE, Guard, TABLES, Worker};
+use self::audit::{Accounts, audit, total};
+use self::follower::Follower;
+use self::tally::{COUNTERS, DATABASE, Guard, TABLES, Worker};
+use crate::cluster::Cluster;
+use crate::fixture::DEADLINE;
 
+const SERVERS: usize = 3;
 const TRANSACTIONS: u64 = 10_000;
 const ROUNDS: u64 = 12;
 const SESSIONS: usize = 4;
@@ -45,7 +45,7 @@ async fn open(cluster: &Cluster, n: usize) -> Session {
 #[tokio::test]
 async fn every_transaction_counts_once_whatever_befalls_the_leader() {
     let started = Instant::now();
-    let mut cluster = Cluster::start(&tally::schema()).await;
+    let mut cluster = Cluster::start(SERVERS, &tally::schema()).await;
     let mut sessions = Vec::new();
     for n in 0..SESSIONS + FOLLOWERS {
         sessions.push(open(&cluster, n).await);

@@ -1,0 +1,204 @@
+//! What the controller writes: the pin of a port with the mark of who pinned it, and who leads.
+
+use std::fmt;
+
+use ovsdb_rs::{Clause, Datum, Function, Mutator, Row, TransactError, Transaction, Typed, Until};
+
+use super::tables::{NbGlobal, SwitchPort};
+use super::{Databases, REQUESTED_CHASSIS};
+
+const LSP: &str = SwitchPort::TABLE;
+const NB_GLOBAL: &str = NbGlobal::TABLE;
+/// The key in a port's `external_ids` that names the migration which has pinned it.
+pub(super) const MARK: &str = "limosa-migration";
+/// The key in `NB_Global.external_ids` that names the controller which leads.
+const LEADER: &str = "limosa-leader";
+
+/// Which of several controllers may write, as it stands in the northbound database: `HOLDER/TERM`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Fence {
+    /// Who holds the lease.
+    pub(crate) holder: String,
+    /// How often the lease has changed hands; more counts.
+    pub(crate) term: u64,
+}
+
+impl Fence {
+    /// Whether what stands in the database is of a later leader, or of another one of the same term.
+    fn yields_to(&self, found: &str) -> bool {
+        // What is not ours to read was written by nobody who leads.
+        let term = found.rsplit_once('/').and_then(|(_, term)| term.parse::<u64>().ok());
+        term.is_some_and(|term| term > self.term || (term == self.term && found != self.to_string()))
+    }
+
+    /// Refuses the whole transaction unless the database names this leader.
+    fn guard(&self, transaction: Transaction) -> Transaction {
+        require(transaction, NB_GLOBAL, &[], LEADER, &self.to_string())
+    }
+}
+
+impl fmt::Display for Fence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.holder, self.term)
+    }
+}
+
+/// What becomes of the mark on a port, by the name of the migration.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Mark<'a> {
+    /// The option is that migration's.
+    Set(&'a str),
+    /// It is the operator's again. Another migration's mark stays.
+    Clear(&'a str),
+}
+
+/// Why something was not written.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WriteError {
+    /// The only one that does not pass: who gets it has to stop writing.
+    #[error(
+        "another controller leads (NB_Global external_ids:{LEADER} is {}, ours was {ours}): this one writes no more",
+        .found.as_deref().unwrap_or("gone or cannot be read")
+    )]
+    Deposed { found: Option<String>, ours: Fence },
+    #[error("logical switch port {0} has gone")]
+    NoPort(String),
+    #[error("the northbound database has no row in NB_Global: run `ovn-nbctl init`")]
+    NoGlobal,
+    #[error("somebody else has changed {0} at the same moment; look again before writing")]
+    Changed(String),
+    #[error(transparent)]
+    Transact(#[from] TransactError),
+}
+
+impl Databases {
+    /// Writes who leads, unless somebody later does; from then on every write of ours is refused by the
+    /// database itself once it names another.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for a store with elections; the directory has none"))]
+    pub(crate) async fn lead(&mut self, fence: Fence) -> Result<(), WriteError> {
+        let found = self.leader().await?;
+        if let Some(found) = found.as_deref().filter(|found| fence.yields_to(found)) {
+            return Err(WriteError::Deposed { found: Some(found.to_owned()), ours: fence });
+        }
+        let transaction = Transaction::new().comment(format!("limosa: {fence} leads"));
+        let transaction = claim(transaction, NB_GLOBAL, &[], LEADER, found.as_deref(), &fence.to_string());
+        match self.nb.transact(transaction).await {
+            Ok(_) => {
+                self.fence = Some(fence);
+                Ok(())
+            }
+            Err(error) if error.failed_wait().is_some() => {
+                Err(WriteError::Changed(format!("NB_Global external_ids:{LEADER}")))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whom the database names, asked of the server: a replica may not show it yet.
+    async fn leader(&self) -> Result<Option<String>, WriteError> {
+        let select = Transaction::new().select(NB_GLOBAL, [], ["external_ids"]);
+        let mut results = self.nb.transact(select).await?;
+        let global = results.pop().and_then(|mut select| select.rows.pop()).ok_or(WriteError::NoGlobal)?;
+        Ok(global.map_get("external_ids", LEADER).map(str::to_owned))
+    }
+
+    /// Sets the option and the mark of whose it is, or takes them away, in one transaction that is refused if
+    /// anyone has changed the options or the mark meanwhile. Returns the new `nb_cfg`: once `hv_cfg` is there,
+    /// every chassis knows.
+    pub(crate) async fn set_requested_chassis(
+        &self,
+        port: &str,
+        value: Option<&str>,
+        mark: Mark<'_>,
+    ) -> Result<i64, WriteError> {
+        let seen = self.switch_port(port).ok_or_else(|| WriteError::NoPort(port.to_owned()))?;
+        self.write(&seen, value, mark).await
+    }
+
+    /// What [`Self::set_requested_chassis`] does, if the port still is as it was seen.
+    pub(super) async fn write(
+        &self,
+        seen: &SwitchPort,
+        value: Option<&str>,
+        mark: Mark<'_>,
+    ) -> Result<i64, WriteError> {
+        let port = &seen.name;
+        let named = || [Clause::new("name", Function::Equal, port)];
+        let as_seen = Row::new().with("options", Datum::map(&seen.options));
+        let transaction = match &self.fence {
+            Some(fence) => fence.guard(Transaction::new()),
+            None => Transaction::new(),
+        };
+        let transaction = transaction.wait(LSP, named(), ["options"], [as_seen], Until::Equal);
+        let transaction = match value {
+            Some(chassis) => transaction.comment(format!("limosa: bind {port} to {chassis}")).set_keys(
+                LSP,
+                named(),
+                "options",
+                [(REQUESTED_CHASSIS, chassis)],
+            ),
+            None => transaction.comment(format!("limosa: no pin on {port} any more")).delete_keys(
+                LSP,
+                named(),
+                "options",
+                [REQUESTED_CHASSIS],
+            ),
+        };
+        let transaction = match mark {
+            Mark::Set(migration) => {
+                let found = seen.external_ids.get(MARK).map(String::as_str);
+                if let Some(other) = found.filter(|other| *other != migration) {
+                    tracing::warn!(migration, port, other, "the port has the mark of another migration");
+                }
+                claim(transaction, LSP, &named(), MARK, found, migration)
+            }
+            Mark::Clear(migration) => {
+                transaction.delete_pairs(LSP, named(), "external_ids", [(MARK, migration)])
+            }
+        };
+        let transaction = transaction.mutate(NB_GLOBAL, [], [("nb_cfg", Mutator::Add, 1)]).select(
+            NB_GLOBAL,
+            [],
+            ["nb_cfg"],
+        );
+        let results = match self.nb.transact(transaction).await {
+            Ok(results) => results,
+            Err(error) => {
+                return Err(match (error.failed_wait(), &self.fence) {
+                    (Some(0), Some(fence)) => {
+                        let found = self.leader().await.ok().flatten();
+                        WriteError::Deposed { found, ours: fence.clone() }
+                    }
+                    (Some(_), _) => WriteError::Changed(format!("logical switch port {port}")),
+                    (None, _) => error.into(),
+                });
+            }
+        };
+        let nb_cfg = results.last().and_then(|select| select.rows.first()).and_then(|row| row.int("nb_cfg"));
+        nb_cfg.ok_or(WriteError::NoGlobal)
+    }
+}
+
+/// Gives a key of the row's `external_ids` this value, if it still is as it was seen; refuses the whole
+/// transaction otherwise. The row's other keys may be anything.
+fn claim(
+    transaction: Transaction,
+    table: &str,
+    row: &[Clause],
+    key: &str,
+    seen: Option<&str>,
+    value: &str,
+) -> Transaction {
+    // What is not as it was seen is neither deleted nor replaced by an insertion.
+    let row_of = || row.iter().cloned();
+    let transaction = transaction
+        .delete_pairs(table, row_of(), "external_ids", seen.map(|seen| (key, seen)))
+        .mutate(table, row_of(), [("external_ids", Mutator::Insert, Datum::map([(key, value)]))]);
+    require(transaction, table, row, key, value)
+}
+
+/// Refuses the whole transaction unless a key of the row's `external_ids` has this value.
+fn require(transaction: Transaction, table: &str, row: &[Clause], key: &str, value: &str) -> Transaction {
+    let has = Clause::new("external_ids", Function::Includes, Datum::map([(key, value)]));
+    transaction.wait(table, row.iter().cloned().chain([has]), ["_uuid"], [], Until::NotEqual)
+}
