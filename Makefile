@@ -21,6 +21,7 @@ chaos: build
 
 bench: prerequisites
 	$(CARGO) bench -p limosa-bench --features rovs
+	$(CARGO) run --release -p limosa-bench --features rovs --bin limosa-bench-codec
 	$(CARGO) run --release -p limosa-bench --features rovs -- openflow
 	$(CARGO) run --release -p limosa-bench --features rovs -- ovsdb
 

@@ -1,7 +1,6 @@
 //! `limosa-bench`: Limosa's crates measured beside what else does the same work, on one machine in one
 //! run. Machines are noisy; what counts is the ratio.
 
-mod codec;
 mod openflow;
 mod ovsdb;
 mod report;

@@ -4,8 +4,8 @@
 use anyhow::Context;
 use bytes::Bytes;
 use rovs_openflow::{
-    ActionList, CT_COMMIT, Flow, FlowMonitorRequest, FlowStatsEntry, FlowStatsRequest, Header, Match,
-    Message, MessageType, NatConfig, OfError, PacketIn, PacketOut, Version,
+    ActionList, CT_COMMIT, Flow, FlowMonitorRequest, FlowStatsEntry, FlowStatsRequest, Header,
+    InstructionList, Match, Message, MessageType, NatConfig, OfError, PacketIn, PacketOut, Version,
 };
 
 use super::{Theirs, samples};
@@ -35,7 +35,11 @@ pub(crate) fn theirs() -> anyhow::Result<Vec<Theirs>> {
             "PACKET_IN",
             Box::new(move || body(&packet_in).is_some_and(|b| PacketIn::parse(b).is_ok())),
         ),
-        decode("FLOW_DESC", "FLOW stats, with instructions", Box::new(move || flow_stats(&flows) == 10)),
+        decode(
+            "FLOW_DESC",
+            "FLOW stats, with instructions",
+            Box::new(move || flow_stats(&flows).len() == 10),
+        ),
         encode("BARRIER_REQUEST", "BARRIER_REQUEST", || {
             Message::new(VERSION, MessageType::BarrierRequest, 1, Bytes::new())
         }),
@@ -55,14 +59,17 @@ fn body(message: &Bytes) -> Option<Bytes> {
     Header::decode(&mut bytes).ok().map(|_| bytes)
 }
 
-fn flow_stats(message: &[u8]) -> usize {
+/// All flows at once, as ours are, with their instructions, which it leaves undecoded otherwise.
+fn flow_stats(message: &[u8]) -> Vec<(FlowStatsEntry, InstructionList)> {
     let mut rest = &message[MULTIPART..];
-    let mut n = 0;
-    while let Ok((entry, len)) = FlowStatsEntry::decode(rest) {
-        n += usize::from(entry.decoded_instructions().is_ok());
+    let mut flows = Vec::new();
+    while let Ok((entry, len)) = FlowStatsEntry::decode(rest)
+        && let Ok(instructions) = entry.decoded_instructions()
+    {
+        flows.push((entry, instructions));
         rest = &rest[len..];
     }
-    n
+    flows
 }
 
 fn flow_mod() -> Message {

@@ -19,8 +19,7 @@ use crate::report::{Row, publish};
 use support::Ovs;
 
 /// Each gives some rows.
-const BENCHMARKS: &[fn() -> anyhow::Result<Vec<Row>>] =
-    &[bundle::many, bundle::one, dump::flows, crate::codec::rows];
+const BENCHMARKS: &[fn() -> anyhow::Result<Vec<Row>>] = &[bundle::many, bundle::one, dump::flows];
 
 /// Flows in the large bundles and dumps.
 const FLOWS: u32 = 100_000;

@@ -3,8 +3,7 @@
 use bytes::Bytes;
 
 use crate::action::{self, Action};
-use crate::error::DecodeErrorKind;
-use crate::wire::{Reader, Result, Writer};
+use crate::wire::{Reader, Result, Sink, Writer};
 
 /// An instruction of a flow (OpenFlow 1.5, section 7.2.4, `ofp_instruction`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -46,7 +45,8 @@ const METER: u16 = 6;
 impl Instruction {
     /// Reads instructions up to the end.
     pub(crate) fn decode_all(mut r: Reader<'_>) -> Result<Vec<Self>> {
-        let mut out = Vec::new();
+        // Most flows have one of them, or two.
+        let mut out = Vec::with_capacity(if r.is_empty() { 0 } else { 2 });
         while !r.is_empty() {
             out.push(Self::decode(&mut r)?);
         }
@@ -54,14 +54,7 @@ impl Instruction {
     }
 
     fn decode(r: &mut Reader<'_>) -> Result<Self> {
-        let mut head = r.clone().named("instruction");
-        let kind = head.u16()?;
-        let len = usize::from(head.u16()?);
-        if len < 8 || len % 8 != 0 {
-            return Err(head.error(DecodeErrorKind::BadLength(len)));
-        }
-        let mut body = r.sub(len, "instruction")?;
-        body.skip(4)?;
+        let (kind, mut body) = r.structure("instruction", |len| len >= 8 && len % 8 == 0)?;
         let instruction = match kind {
             GOTO_TABLE => {
                 let table = body.u8()?;
@@ -88,10 +81,10 @@ impl Instruction {
         Ok(instruction)
     }
 
-    pub(crate) fn encode(&self, w: &mut Writer<'_>) {
+    pub(crate) fn encode(&self, w: &mut Writer<impl Sink>) {
         let from = w.pos();
         w.u16(self.kind());
-        w.u16(0);
+        w.later();
         match self {
             Self::GotoTable(table) => {
                 w.u8(*table);

@@ -25,9 +25,41 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! The parts: `wire` (reading within bounds), `oxm` (match fields; one table knows them all), [`Match`],
-//! [`Action`], [`Instruction`], [`Flow`], [`text`] (reading all of these from text), and one file per family
-//! of messages under `message`.
+//! A stream is cut into messages by their lengths:
+//!
+//! ```
+//! use ofpacket::{DecodeError, Message, frame_len};
+//!
+//! /// The whole messages that the buffer begins with, which are taken out of it.
+//! fn messages(buffer: &mut Vec<u8>) -> Result<Vec<Message>, DecodeError> {
+//!     let mut messages = Vec::new();
+//!     while let Some(len) = frame_len(buffer).transpose()? {
+//!         if buffer.len() < len {
+//!             break;
+//!         }
+//!         messages.push(Message::decode(&buffer[..len])?);
+//!         buffer.drain(..len);
+//!     }
+//!     Ok(messages)
+//! }
+//!
+//! // A BARRIER_REPLY, and the begin of what follows.
+//! let mut buffer = vec![6, 21, 0, 8, 0, 0, 0, 7, 6, 2];
+//! let messages = messages(&mut buffer)?;
+//! assert_eq!(messages[0].to_string(), "OFPT_BARRIER_REPLY (OF1.5) (xid=0x7):");
+//! assert_eq!((messages.len(), &buffer[..]), (1, &[6, 2][..]));
+//! # Ok::<(), DecodeError>(())
+//! ```
+//!
+//! # Inside
+//!
+//! `wire` (reading within bounds; writing, or comparing with what was read), `oxm` (match fields; one table knows
+//! them all), [`Match`], [`Action`], [`Instruction`], [`Flow`], [`text`] (reading all of these from text), and one
+//! file per family of messages under `message`. Decoding ends with a comparison: the message is gone through as if
+//! it were encoded, and each byte must be that which came. If one is not, it is decoded once more with every action
+//! compared on its own, and what differs stays as it came.
+
+#![warn(missing_docs)]
 
 mod action;
 mod error;

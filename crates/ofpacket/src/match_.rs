@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::PortNo;
-use crate::error::DecodeErrorKind;
 use crate::oxm::{IntoValue, Oxm, OxmBytes, OxmField, is_full};
-use crate::wire::{Reader, Result, Writer};
+use crate::wire::{Reader, Result, Sink, Writer};
 
 /// A list of fields that a packet must have (OpenFlow 1.5, section 7.2.3.1, `ofp_match`); an empty one
 /// matches every packet.
@@ -81,41 +80,34 @@ impl Match {
     /// +--------+--------+-----------------+---------------------+
     /// ```
     pub(crate) fn decode(r: &mut Reader<'_>) -> Result<Self> {
-        let mut head = r.clone().named("match");
-        let kind = head.u16()?;
+        let (kind, body) = r.structure("match", |_| true)?;
         if kind != OFPMT_OXM {
-            return Err(head.bad_value(kind));
+            return Err(body.bad_value(kind));
         }
-        let len = usize::from(head.u16()?);
-        let Some(fields_len) = len.checked_sub(4) else {
-            return Err(head.error(DecodeErrorKind::BadLength(len)));
-        };
-        let mut body = r.sub(len, "match")?;
-        body.skip(4)?;
-        debug_assert_eq!(body.len(), fields_len);
-        r.skip_padding(len);
+        r.skip_padding(4 + body.len());
         Self::decode_fields(body)
     }
 
     /// Reads fields up to the end.
     pub(crate) fn decode_fields(mut r: Reader<'_>) -> Result<Self> {
-        let mut fields = Vec::new();
+        // Most are at least that long.
+        let mut fields = Vec::with_capacity(r.len().div_ceil(8));
         while !r.is_empty() {
             fields.push(Oxm::decode(&mut r)?);
         }
         Ok(Self(fields))
     }
 
-    pub(crate) fn encode(&self, w: &mut Writer<'_>) {
+    pub(crate) fn encode(&self, w: &mut Writer<impl Sink>) {
         let from = w.pos();
         w.u16(OFPMT_OXM);
-        w.u16(0);
+        w.later();
         self.encode_fields(w);
         w.patch_len(from + 2, from, "match");
         w.pad(from);
     }
 
-    pub(crate) fn encode_fields(&self, w: &mut Writer<'_>) {
+    pub(crate) fn encode_fields(&self, w: &mut Writer<impl Sink>) {
         self.iter().for_each(|oxm| oxm.encode(w));
     }
 }

@@ -143,7 +143,10 @@ impl Client {
             return Err(Error::Unexpected { what });
         };
         let parts: Option<Vec<_>> = parts.into_iter().map(list).collect();
-        Ok(parts.ok_or(Error::Unexpected { what })?.into_iter().flatten().collect())
+        let parts = parts.ok_or(Error::Unexpected { what })?;
+        let mut all = Vec::with_capacity(parts.iter().map(Vec::len).sum());
+        parts.into_iter().for_each(|part| all.extend(part));
+        Ok(all)
     }
 
     /// The flows of a table, or of all tables, whose cookie agrees in the bits of `cookie_mask`.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::error::DecodeErrorKind;
-use crate::wire::{Reader, Result, Writer};
+use crate::wire::{Reader, Result, Sink, Writer};
 
 /// A packet-in to those controllers that asked for it (`NXAST_CONTROLLER2`, properties `NXAC2PT_*`).
 ///
@@ -74,7 +74,7 @@ impl Controller2 {
     }
 
     /// Writes the properties that differ from what a switch assumes, in Open vSwitch's order.
-    pub(super) fn encode(&self, w: &mut Writer<'_>) {
+    pub(super) fn encode(&self, w: &mut Writer<impl Sink>) {
         w.zeros(6);
         if self.max_len != Self::WHOLE_PACKET {
             w.property_u16(MAX_LEN, WHAT, self.max_len);

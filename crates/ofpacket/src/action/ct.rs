@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use super::extension::{decode_range, encode_range};
 use super::{Action, canonical_list, decode_nested, encode_list};
 use crate::oxm::OxmField;
-use crate::wire::{Reader, Result, Writer};
+use crate::wire::{Reader, Result, Sink, Writer};
 
 /// Through connection tracking (`NXAST_CT`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -68,7 +68,7 @@ impl Ct {
         Ok(Self { flags, zone, table, alg, actions: decode_nested(r, depth + 1)? })
     }
 
-    pub(super) fn encode(&self, w: &mut Writer<'_>) {
+    pub(super) fn encode(&self, w: &mut Writer<impl Sink>) {
         w.u16(self.flags);
         match self.zone {
             CtZone::Immediate(zone) => {
@@ -152,7 +152,7 @@ impl Nat {
         Ok(Self { flags, ipv4, ipv6, ports })
     }
 
-    pub(super) fn encode(&self, w: &mut Writer<'_>) {
+    pub(super) fn encode(&self, w: &mut Writer<impl Sink>) {
         let present = [
             self.ipv4.0.is_some(),
             self.ipv4.1.is_some(),

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::error::DecodeErrorKind;
-use crate::wire::{Reader, Result, Writer, padding};
+use crate::wire::{Reader, Result, Sink, Writer, padding};
 
 /// Put a header in front of the packet (`NXAST_ENCAP`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -76,7 +76,7 @@ impl Encap {
         Ok(out)
     }
 
-    pub(super) fn encode(&self, w: &mut Writer<'_>) {
+    pub(super) fn encode(&self, w: &mut Writer<impl Sink>) {
         w.u16(self.hdr_size);
         w.u32(self.packet_type);
         self.properties.iter().for_each(|property| property.encode(w));
@@ -103,27 +103,27 @@ impl EncapProperty {
         })
     }
 
-    fn encode(&self, w: &mut Writer<'_>) {
-        let mut put = |class, kind, len, contents: &dyn Fn(&mut Writer<'_>)| {
-            let from = w.pos();
-            w.u16(class);
-            w.u8(kind);
-            w.len8(4 + len, WHAT);
-            contents(w);
-            w.pad(from);
-        };
-        match self {
-            Self::NshMdType(md_type) => put(NSH_CLASS, MD_TYPE, 1, &|w| w.u8(*md_type)),
+    fn encode(&self, w: &mut Writer<impl Sink>) {
+        let (class, number, len) = match self {
+            Self::NshMdType(_) => (NSH_CLASS, MD_TYPE, 1),
             // Its length counts the padding.
+            Self::NshTlv { value, .. } => (NSH_CLASS, TLV, 4 + value.len() + padding(value.len())),
+            Self::Other { class, kind, body } => (*class, *kind, body.len()),
+        };
+        let from = w.pos();
+        w.u16(class);
+        w.u8(number);
+        w.len8(4 + len, WHAT);
+        match self {
+            Self::NshMdType(md_type) => w.u8(*md_type),
             Self::NshTlv { class, kind, value } => {
-                put(NSH_CLASS, TLV, 4 + value.len() + padding(value.len()), &|w| {
-                    w.u16(*class);
-                    w.u8(*kind);
-                    w.len8(value.len(), WHAT);
-                    w.slice(value);
-                });
+                w.u16(*class);
+                w.u8(*kind);
+                w.len8(value.len(), WHAT);
+                w.slice(value);
             }
-            Self::Other { class, kind, body } => put(*class, *kind, body.len(), &|w| w.slice(body)),
+            Self::Other { body, .. } => w.slice(body),
         }
+        w.pad(from);
     }
 }

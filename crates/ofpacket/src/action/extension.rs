@@ -15,7 +15,7 @@ use super::select::{self, Bundle, Multipath};
 use super::{Action, Controller2, Ct, Learn, Nat, decode_nested, encode_list};
 use crate::PortNo;
 use crate::oxm::OxmField;
-use crate::wire::{Reader, Result, Writer, padding};
+use crate::wire::{Reader, Result, Sink, Writer, padding};
 
 pub(super) const EXPERIMENTER: u16 = 0xffff;
 /// The experimenter id that Open vSwitch inherited from Nicira.
@@ -148,13 +148,12 @@ pub(super) fn decode(r: &mut Reader<'_>, depth: usize) -> Result<Option<Action>>
 }
 
 /// Writes the action, which is one of these.
-pub(super) fn encode(action: &Action, w: &mut Writer<'_>) {
+pub(super) fn encode(action: &Action, w: &mut Writer<impl Sink>) {
     let from = w.pos();
     w.u16(EXPERIMENTER);
-    w.u16(0);
+    w.later();
     w.u32(NX_VENDOR);
-    let subtype_at = w.pos();
-    w.u16(0);
+    let subtype_at = w.later();
     let subtype = encode_arguments(action, w);
     w.patch_u16(subtype_at, subtype);
     // Those that hold a header of four or eight bytes have room for either.
@@ -167,7 +166,7 @@ pub(super) fn encode(action: &Action, w: &mut Writer<'_>) {
     w.patch_len(from + 2, from, "action");
 }
 
-fn encode_arguments(action: &Action, w: &mut Writer<'_>) -> u16 {
+fn encode_arguments(action: &Action, w: &mut Writer<impl Sink>) -> u16 {
     match action {
         Action::Resubmit { port, table, ct } => {
             w.port16(*port);

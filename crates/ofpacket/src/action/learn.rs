@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::IntoValue;
 use crate::oxm::{Oxm, OxmField};
-use crate::wire::{Reader, Result, Writer};
+use crate::wire::{Reader, Result, Sink, Writer};
 
 /// Add a flow made from the packet, or refresh it if it is there (`NXAST_LEARN`, `NXAST_LEARN2`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
@@ -120,7 +120,7 @@ impl Learn {
         Ok(out)
     }
 
-    pub(super) fn encode(&self, w: &mut Writer<'_>) {
+    pub(super) fn encode(&self, w: &mut Writer<impl Sink>) {
         w.u16(self.idle_timeout);
         w.u16(self.hard_timeout);
         w.u16(self.priority);
@@ -223,7 +223,7 @@ impl LearnSpec {
         Ok(Self { n_bits, src, dst })
     }
 
-    fn encode(&self, w: &mut Writer<'_>) {
+    fn encode(&self, w: &mut Writer<impl Sink>) {
         let src = match self.src {
             LearnSrc::Field(..) => 0,
             LearnSrc::Immediate(_) => SRC_IMMEDIATE,

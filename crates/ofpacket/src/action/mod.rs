@@ -10,7 +10,7 @@ mod select;
 mod standard;
 mod text;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 pub use controller::Controller2;
 pub use ct::{Ct, CtZone, Nat};
@@ -23,7 +23,7 @@ use crate::PortNo;
 use crate::error::DecodeErrorKind;
 use crate::match_::trim_option;
 use crate::oxm::{Oxm, OxmField};
-use crate::wire::{Reader, Result, Writer};
+use crate::wire::{Reader, Result, Sink, Writer, writes};
 
 /// An action: one of OpenFlow 1.5's (section 7.2.6) or of Open vSwitch's (`lib/ofp-actions.c`).
 ///
@@ -303,7 +303,7 @@ impl Action {
         }
     }
 
-    fn encode(&self, w: &mut Writer<'_>) {
+    fn encode(&self, w: &mut Writer<impl Sink>) {
         if !standard::encode(self, w) {
             extension::encode(self, w);
         }
@@ -332,36 +332,33 @@ pub(crate) fn canonical_list(actions: &[Action]) -> Vec<Action> {
 }
 
 /// Reads actions up to the end.
+///
+/// Padding that is not zero, a property given twice, or any other liberty that a typed action would lose shows
+/// itself when it is compared with its bytes, here if the reader is careful, else with the whole message.
 pub(crate) fn decode_list(r: &mut Reader<'_>) -> Result<Vec<Action>> {
     decode_nested(r, 0)
 }
 
 fn decode_nested(r: &mut Reader<'_>, depth: usize) -> Result<Vec<Action>> {
-    let mut out = Vec::new();
-    let mut scratch = BytesMut::with_capacity(64);
+    // Most are at least that long; more than a few make room as they come, since there may be lists within lists.
+    let mut out = Vec::with_capacity(r.len().div_ceil(16).min(8));
     while !r.is_empty() {
-        let mut head = r.clone().named("action");
-        let kind = head.u16()?;
-        let len = usize::from(head.u16()?);
-        if len < 8 || len % 8 != 0 {
-            return Err(head.error(DecodeErrorKind::BadLength(len)));
+        let bytes = r.peek();
+        let (kind, body) = r.structure("action", |len| len >= 8 && len % 8 == 0)?;
+        let bytes = &bytes[..bytes.len() - r.len()];
+        match decode_typed(kind, body, depth) {
+            Ok(Some(action)) if !r.is_careful() || writes(bytes, |w| action.encode(w)) => out.push(action),
+            _ => out.push(Action::Other(Bytes::copy_from_slice(bytes))),
         }
-        let body = r.sub(len, "action")?;
-        let bytes = body.peek();
-        let typed = decode_typed(kind, body, depth).ok().flatten();
-        out.push(match typed.filter(|action| encodes_to(action, bytes, &mut scratch)) {
-            Some(action) => action,
-            None => Action::Other(Bytes::copy_from_slice(bytes)),
-        });
     }
     Ok(out)
 }
 
+#[inline]
 fn decode_typed(kind: u16, mut r: Reader<'_>, depth: usize) -> Result<Option<Action>> {
     if depth >= MAX_DEPTH {
         return Err(r.error(DecodeErrorKind::TooDeep));
     }
-    r.skip(4)?;
     if kind == extension::EXPERIMENTER {
         extension::decode(&mut r, depth)
     } else {
@@ -369,16 +366,7 @@ fn decode_typed(kind: u16, mut r: Reader<'_>, depth: usize) -> Result<Option<Act
     }
 }
 
-/// The promise of [`Action`]: padding that is not zero, a property given twice, or any other liberty that a
-/// typed value would lose shows itself here.
-fn encodes_to(action: &Action, bytes: &[u8], scratch: &mut BytesMut) -> bool {
-    scratch.clear();
-    let mut w = Writer::new(scratch);
-    action.encode(&mut w);
-    w.finish().is_ok() && scratch[..] == *bytes
-}
-
-pub(crate) fn encode_list(actions: &[Action], w: &mut Writer<'_>) {
+pub(crate) fn encode_list(actions: &[Action], w: &mut Writer<impl Sink>) {
     actions.iter().for_each(|action| action.encode(w));
 }
 

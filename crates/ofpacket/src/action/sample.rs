@@ -3,7 +3,7 @@
 use super::extension::{decode_range, encode_range};
 use crate::PortNo;
 use crate::oxm::OxmField;
-use crate::wire::{Reader, Result, Writer};
+use crate::wire::{Reader, Result, Sink, Writer};
 
 /// Send a part of the packets to collectors (`NXAST_SAMPLE` and, where they are needed, `NXAST_SAMPLE2` to
 /// `NXAST_SAMPLE4`).
@@ -71,7 +71,7 @@ impl Sample {
     }
 
     /// Writes the arguments in the oldest form that has room for them; returns which one.
-    pub(super) fn encode(&self, w: &mut Writer<'_>) -> u16 {
+    pub(super) fn encode(&self, w: &mut Writer<impl Sink>) -> u16 {
         w.u16(self.probability);
         w.u32(self.collector_set_id);
         let subtype = match (self.obs_domain_id, self.obs_point_id) {
@@ -113,7 +113,7 @@ impl SampleId {
         Ok(Self::Field { field, ofs, n_bits })
     }
 
-    fn encode(self, w: &mut Writer<'_>) {
+    fn encode(self, w: &mut Writer<impl Sink>) {
         match self {
             Self::Immediate(id) => {
                 w.u32(0);

@@ -3,7 +3,7 @@
 use super::extension::{decode_range, encode_range};
 use crate::PortNo;
 use crate::oxm::OxmField;
-use crate::wire::{Reader, Result, Writer};
+use crate::wire::{Reader, Result, Sink, Writer};
 
 /// The fields that are hashed, by their number (`enum nx_hash_fields`), as `ovs-ofctl` calls them.
 pub(crate) const HASH_FIELDS: [&str; 7] =
@@ -74,7 +74,7 @@ impl Bundle {
         Ok(Self { algorithm, fields, basis, members, dst: load.then_some((dst, ofs, n_bits)) })
     }
 
-    pub(super) fn encode(&self, w: &mut Writer<'_>) -> u16 {
+    pub(super) fn encode(&self, w: &mut Writer<impl Sink>) -> u16 {
         w.u16(self.algorithm);
         w.u16(self.fields);
         w.u16(self.basis);
@@ -115,7 +115,7 @@ impl Multipath {
         Ok(Self { fields, basis, algorithm, max_link, arg, dst })
     }
 
-    pub(super) fn encode(&self, w: &mut Writer<'_>) -> u16 {
+    pub(super) fn encode(&self, w: &mut Writer<impl Sink>) -> u16 {
         let (field, ofs, n_bits) = self.dst;
         w.u16(self.fields);
         w.u16(self.basis);

@@ -10,7 +10,7 @@
 use super::Action;
 use crate::PortNo;
 use crate::oxm::{Oxm, OxmField};
-use crate::wire::{Reader, Result, Writer};
+use crate::wire::{Reader, Result, Sink, Writer};
 
 const OUTPUT: u16 = 0;
 const COPY_TTL_OUT: u16 = 11;
@@ -61,38 +61,41 @@ pub(super) fn decode(kind: u16, r: &mut Reader<'_>) -> Result<Option<Action>> {
     }))
 }
 
+/// Writes an action of this type.
+#[inline]
+fn put<S: Sink>(w: &mut Writer<S>, kind: u16, arguments: impl FnOnce(&mut Writer<S>)) -> bool {
+    let from = w.pos();
+    w.u16(kind);
+    w.later();
+    arguments(w);
+    w.pad(from);
+    w.patch_len(from + 2, from, "action");
+    true
+}
+
 /// Writes the action if it is one of these.
-pub(super) fn encode(action: &Action, w: &mut Writer<'_>) -> bool {
-    let mut put = |kind, arguments: &dyn Fn(&mut Writer<'_>)| {
-        let from = w.pos();
-        w.u16(kind);
-        w.u16(0);
-        arguments(w);
-        w.pad(from);
-        w.patch_len(from + 2, from, "action");
-        true
-    };
+pub(super) fn encode(action: &Action, w: &mut Writer<impl Sink>) -> bool {
     match action {
-        Action::Output { port, max_len } => put(OUTPUT, &|w| {
+        Action::Output { port, max_len } => put(w, OUTPUT, |w| {
             w.u32(port.0);
             w.u16(*max_len);
         }),
-        Action::CopyTtlOut => put(COPY_TTL_OUT, &|w| w.zeros(4)),
-        Action::CopyTtlIn => put(COPY_TTL_IN, &|w| w.zeros(4)),
-        Action::SetMplsTtl(ttl) => put(SET_MPLS_TTL, &|w| w.u8(*ttl)),
-        Action::DecMplsTtl => put(DEC_MPLS_TTL, &|w| w.zeros(4)),
-        Action::PushVlan(ethertype) => put(PUSH_VLAN, &|w| w.u16(*ethertype)),
-        Action::PopVlan => put(POP_VLAN, &|w| w.zeros(4)),
-        Action::PushMpls(ethertype) => put(PUSH_MPLS, &|w| w.u16(*ethertype)),
-        Action::PopMpls(ethertype) => put(POP_MPLS, &|w| w.u16(*ethertype)),
-        Action::SetQueue(queue) => put(SET_QUEUE, &|w| w.u32(*queue)),
-        Action::Group(group) => put(GROUP, &|w| w.u32(*group)),
-        Action::SetNwTtl(ttl) => put(SET_NW_TTL, &|w| w.u8(*ttl)),
-        Action::DecNwTtl => put(DEC_NW_TTL, &|w| w.zeros(4)),
-        Action::SetField(oxm) => put(SET_FIELD, &|w| oxm.encode(w)),
-        Action::PushPbb(ethertype) => put(PUSH_PBB, &|w| w.u16(*ethertype)),
-        Action::PopPbb => put(POP_PBB, &|w| w.zeros(4)),
-        Action::CopyField { n_bits, src_offset, dst_offset, src, dst } => put(COPY_FIELD, &|w| {
+        Action::CopyTtlOut => put(w, COPY_TTL_OUT, |w| w.zeros(4)),
+        Action::CopyTtlIn => put(w, COPY_TTL_IN, |w| w.zeros(4)),
+        Action::SetMplsTtl(ttl) => put(w, SET_MPLS_TTL, |w| w.u8(*ttl)),
+        Action::DecMplsTtl => put(w, DEC_MPLS_TTL, |w| w.zeros(4)),
+        Action::PushVlan(ethertype) => put(w, PUSH_VLAN, |w| w.u16(*ethertype)),
+        Action::PopVlan => put(w, POP_VLAN, |w| w.zeros(4)),
+        Action::PushMpls(ethertype) => put(w, PUSH_MPLS, |w| w.u16(*ethertype)),
+        Action::PopMpls(ethertype) => put(w, POP_MPLS, |w| w.u16(*ethertype)),
+        Action::SetQueue(queue) => put(w, SET_QUEUE, |w| w.u32(*queue)),
+        Action::Group(group) => put(w, GROUP, |w| w.u32(*group)),
+        Action::SetNwTtl(ttl) => put(w, SET_NW_TTL, |w| w.u8(*ttl)),
+        Action::DecNwTtl => put(w, DEC_NW_TTL, |w| w.zeros(4)),
+        Action::SetField(oxm) => put(w, SET_FIELD, |w| oxm.encode(w)),
+        Action::PushPbb(ethertype) => put(w, PUSH_PBB, |w| w.u16(*ethertype)),
+        Action::PopPbb => put(w, POP_PBB, |w| w.zeros(4)),
+        Action::CopyField { n_bits, src_offset, dst_offset, src, dst } => put(w, COPY_FIELD, |w| {
             w.u16(*n_bits);
             w.u16(*src_offset);
             w.u16(*dst_offset);
@@ -100,7 +103,7 @@ pub(super) fn encode(action: &Action, w: &mut Writer<'_>) -> bool {
             src.encode(w);
             dst.encode(w);
         }),
-        Action::Meter(id) => put(METER, &|w| w.u32(*id)),
+        Action::Meter(id) => put(w, METER, |w| w.u32(*id)),
         Action::Other(bytes) => {
             w.slice(bytes);
             true

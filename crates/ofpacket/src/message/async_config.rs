@@ -6,7 +6,7 @@ use super::flow_mod::FLOW_REMOVED_REASONS;
 use super::packet::packet_in_reason;
 use super::role::ROLE_REASONS;
 use super::text::name_or_number;
-use crate::wire::{Reader, Result, Writer};
+use crate::wire::{Reader, Result, Sink, Writer};
 
 /// Which asynchronous messages a connection gets (OpenFlow 1.5, section 7.3.10): for each kind of message a
 /// set of reasons, as bits. Kinds that are left out stay as they are.
@@ -51,7 +51,7 @@ impl AsyncConfig {
         Ok(Self(out))
     }
 
-    pub(super) fn encode(&self, w: &mut Writer<'_>) {
+    pub(super) fn encode(&self, w: &mut Writer<impl Sink>) {
         for &(kind, reasons) in &self.0 {
             w.property(kind, "async config", |w| w.u32(reasons));
         }
@@ -129,7 +129,7 @@ impl NxAsyncConfig {
         })
     }
 
-    pub(super) fn encode(&self, w: &mut Writer<'_>) {
+    pub(super) fn encode(&self, w: &mut Writer<impl Sink>) {
         [self.packet_in, self.port_status, self.flow_removed].iter().flatten().for_each(|&bits| w.u32(bits));
     }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::text::{Hex, bits};
 use super::{Body, Message, encode_message};
-use crate::wire::{Reader, Result, Writer};
+use crate::wire::{Reader, Result, Sink, Writer};
 
 wire_enum! {
     /// What to do with a bundle, or what was done.
@@ -57,7 +57,7 @@ impl BundleControl {
         })
     }
 
-    pub(super) fn encode(&self, w: &mut Writer<'_>) {
+    pub(super) fn encode(&self, w: &mut Writer<impl Sink>) {
         w.u32(self.bundle_id);
         w.u16(self.kind.to_wire());
         w.u16(self.flags);
@@ -99,14 +99,14 @@ impl BundleAdd {
         let bundle_id = r.u32()?;
         r.skip(2)?;
         let flags = r.u16()?;
-        let message = Message::decode_from(r, false)?;
+        let message = Message::decode_within(r)?;
         if message.xid != xid {
             return Err(r.bad_value(message.xid));
         }
         Ok(Self { bundle_id, flags, body: Box::new(message.body), properties: r.rest() })
     }
 
-    pub(super) fn encode(&self, xid: u32, w: &mut Writer<'_>) {
+    pub(super) fn encode(&self, xid: u32, w: &mut Writer<impl Sink>) {
         w.u32(self.bundle_id);
         w.zeros(2);
         w.u16(self.flags);

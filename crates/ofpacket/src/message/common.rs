@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::error::DecodeErrorKind;
-use crate::wire::{Reader, Result, Writer};
+use crate::wire::{Reader, Result, Sink, Writer};
 
 /// Entries up to the end.
 pub(super) fn decode_all<'a, T>(
@@ -12,7 +12,12 @@ pub(super) fn decode_all<'a, T>(
 ) -> Result<Vec<T>> {
     let mut out = Vec::new();
     while !r.is_empty() {
+        let before = r.len();
         out.push(one(r)?);
+        if out.len() == 1 {
+            // Mostly the others are as long as the first.
+            out.reserve_exact(r.len() / (before - r.len()).max(1));
+        }
     }
     Ok(out)
 }
@@ -59,7 +64,7 @@ pub(super) fn decode_text(r: &mut Reader<'_>, len: usize) -> Result<String> {
 }
 
 /// A text in a field of fixed length, cut to leave room for a zero.
-pub(super) fn encode_text(text: &str, len: usize, w: &mut Writer<'_>) {
+pub(super) fn encode_text(text: &str, len: usize, w: &mut Writer<impl Sink>) {
     let end = (0..=len).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
     let bytes = &text.as_bytes()[..end.min(text.len())];
     w.slice(bytes);
@@ -72,7 +77,7 @@ pub(super) fn decode_duration(r: &mut Reader<'_>) -> Result<Duration> {
     Ok(Duration::from_secs(seconds.into()) + Duration::from_nanos(nanoseconds.into()))
 }
 
-pub(super) fn encode_duration(duration: Duration, w: &mut Writer<'_>) {
+pub(super) fn encode_duration(duration: Duration, w: &mut Writer<impl Sink>) {
     w.u32(u32::try_from(duration.as_secs()).unwrap_or(u32::MAX));
     w.u32(duration.subsec_nanos());
 }
@@ -85,7 +90,7 @@ pub(super) fn decode_age(r: &mut Reader<'_>) -> Result<Option<Duration>> {
     }
 }
 
-pub(super) fn encode_age(age: Option<Duration>, w: &mut Writer<'_>) {
+pub(super) fn encode_age(age: Option<Duration>, w: &mut Writer<impl Sink>) {
     match age {
         Some(duration) => encode_duration(duration, w),
         None => w.u64(u64::MAX),

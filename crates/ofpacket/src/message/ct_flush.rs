@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 
 use super::property::{Property, decode_properties};
 use super::text::Hex;
-use crate::wire::{Reader, Result, Writer};
+use crate::wire::{Reader, Result, Sink, Writer};
 
 /// Forget these connections.
 ///
@@ -99,19 +99,13 @@ impl CtFlush {
         Ok(Self { ip_proto, properties })
     }
 
-    pub(super) fn encode(&self, w: &mut Writer<'_>) {
+    pub(super) fn encode(&self, w: &mut Writer<impl Sink>) {
         w.u8(self.ip_proto);
         w.zeros(7);
-        let tuple = |kind, tuple: &[CtTupleProperty], w: &mut Writer<'_>| {
-            w.property(kind, WHAT, |w| {
-                w.zeros(4);
-                tuple.iter().for_each(|property| property.encode(w));
-            });
-        };
         for property in &self.properties {
             match property {
-                CtFlushProperty::Orig(orig) => tuple(ORIG, orig, w),
-                CtFlushProperty::Reply(reply) => tuple(REPLY, reply, w),
+                CtFlushProperty::Orig(orig) => encode_tuple(ORIG, orig, w),
+                CtFlushProperty::Reply(reply) => encode_tuple(REPLY, reply, w),
                 CtFlushProperty::Zone(zone) => w.property_u16(ZONE, WHAT, *zone),
                 CtFlushProperty::Mark(mark) => w.property(MARK, WHAT, |w| w.u32(*mark)),
                 CtFlushProperty::MarkMask(mask) => w.property(MARK_MASK, WHAT, |w| w.u32(*mask)),
@@ -198,6 +192,13 @@ impl Tuple {
     }
 }
 
+fn encode_tuple(kind: u16, tuple: &[CtTupleProperty], w: &mut Writer<impl Sink>) {
+    w.property(kind, WHAT, |w| {
+        w.zeros(4);
+        tuple.iter().for_each(|property| property.encode(w));
+    });
+}
+
 impl CtTupleProperty {
     fn decode(kind: u16, body: &mut Reader<'_>) -> Result<Self> {
         Ok(match kind {
@@ -212,7 +213,7 @@ impl CtTupleProperty {
         })
     }
 
-    fn encode(&self, w: &mut Writer<'_>) {
+    fn encode(&self, w: &mut Writer<impl Sink>) {
         match self {
             Self::Src(address) => w.property(0, WHAT, |w| w.slice(&address.octets())),
             Self::Dst(address) => w.property(1, WHAT, |w| w.slice(&address.octets())),

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::error_names::{NX, STANDARD};
 use super::names::broken_text;
 use super::{Body, Message, experimenter};
-use crate::wire::{Reader, Result, Writer};
+use crate::wire::{Reader, Result, Sink, Writer};
 
 /// A switch's refusal (OpenFlow 1.5, section 7.5.4). The message's xid is the refused request's.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,6 +95,7 @@ impl OfError {
         Self { number: OfErrorNumber::Standard { kind, code }, data: Bytes::new() }
     }
 
+    /// Loses nothing, whatever the bytes are.
     pub(super) fn decode(r: &mut Reader<'_>) -> Result<Self> {
         let (kind, code) = (r.u16()?, r.u16()?);
         let number = match kind {
@@ -104,7 +105,11 @@ impl OfError {
         Ok(Self { number, data: r.rest() })
     }
 
-    pub(super) fn encode(&self, w: &mut Writer<'_>) {
+    pub(super) fn encode(&self, w: &mut Writer<impl Sink>) {
+        let numbers = if let OfErrorNumber::Experimenter { .. } = self.number { 8 } else { 4 };
+        if w.passes(numbers + self.data.len()) {
+            return;
+        }
         match self.number {
             OfErrorNumber::Standard { kind, code } => {
                 w.u16(kind);

@@ -17,7 +17,7 @@ use super::flow_mod::NxFlowRemoved;
 use super::packet::NxPacketIn;
 use super::tlv_table::{TlvTable, TlvTableMod};
 use super::{PacketIn2, Role};
-use crate::wire::{Reader, Result, Writer};
+use crate::wire::{Reader, Result, Sink, Writer};
 
 /// A message of an experimenter.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -166,7 +166,7 @@ impl Experimenter {
         (NX, subtype)
     }
 
-    pub(super) fn encode(&self, w: &mut Writer<'_>) {
+    pub(super) fn encode(&self, w: &mut Writer<impl Sink>) {
         let (experimenter, subtype) = self.numbers();
         w.u32(experimenter);
         w.u32(subtype);

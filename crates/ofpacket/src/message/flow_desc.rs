@@ -8,7 +8,7 @@ use super::text::{self, Count};
 use super::{GROUP_ANY, TABLE_ALL};
 use crate::flow::{Flow, FlowStats};
 use crate::instruction::Instruction;
-use crate::wire::{Reader, Result, Writer};
+use crate::wire::{Reader, Result, Sink, Writer};
 use crate::{Match, PortNo};
 
 /// Which flows to tell of (OpenFlow 1.5, sections 7.3.5.2 and 7.3.5.3).
@@ -57,7 +57,7 @@ impl FlowDescRequest {
         Ok(Self { table_id, out_port, out_group, cookie, cookie_mask, match_: Match::decode(r)? })
     }
 
-    pub(super) fn encode(&self, w: &mut Writer<'_>) {
+    pub(super) fn encode(&self, w: &mut Writer<impl Sink>) {
         w.u8(self.table_id);
         w.zeros(3);
         w.u32(self.out_port.0);
@@ -96,23 +96,26 @@ pub(super) fn decode_flow(r: &mut Reader<'_>) -> Result<FlowStats> {
     r.skip(1)?;
     let (priority, idle_timeout, hard_timeout) = (r.u16()?, r.u16()?, r.u16()?);
     let (flags, importance, cookie) = (r.u16()?, r.u16()?, r.u64()?);
-    let flow = Flow {
+    let match_ = Match::decode(&mut r)?;
+    let stats = Stats::decode(&mut r)?;
+    let instructions = Instruction::decode_all(r)?;
+    Ok(stats.of_flow(Flow {
+        table_id,
+        priority,
         cookie,
         idle_timeout,
         hard_timeout,
         importance,
         flags,
-        ..Flow::new(table_id, priority, Match::decode(&mut r)?, Vec::new())
-    };
-    let stats = Stats::decode(&mut r)?;
-    let instructions = Instruction::decode_all(r)?;
-    Ok(stats.of_flow(Flow { instructions, ..flow }))
+        match_,
+        instructions,
+    }))
 }
 
-pub(super) fn encode_flow(stats: &FlowStats, w: &mut Writer<'_>) {
+pub(super) fn encode_flow(stats: &FlowStats, w: &mut Writer<impl Sink>) {
     let flow = &stats.flow;
-    let from = w.pos();
-    w.zeros(4);
+    let from = w.later();
+    w.zeros(2);
     w.u8(flow.table_id);
     w.u8(0);
     w.u16(flow.priority);
@@ -165,7 +168,7 @@ impl AggregateStats {
         Ok(Self { packet_count, byte_count, flow_count: flow_count.unwrap_or(u32::MAX) })
     }
 
-    pub(super) fn encode(&self, w: &mut Writer<'_>) {
+    pub(super) fn encode(&self, w: &mut Writer<impl Sink>) {
         let Self { packet_count, byte_count, flow_count } = *self;
         let flow_count = Some(flow_count).filter(|&count| count != u32::MAX);
         Stats { packet_count, byte_count, flow_count, ..Stats::NONE }.encode(w);

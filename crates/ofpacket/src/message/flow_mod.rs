@@ -8,7 +8,7 @@ use super::text::{self, name_or_number};
 use super::{GROUP_ANY, NO_BUFFER, TABLE_ALL};
 use crate::flow::{Flow, FlowStats};
 use crate::instruction::Instruction;
-use crate::wire::{Reader, Result, Writer};
+use crate::wire::{Reader, Result, Sink, Writer};
 use crate::{Match, PortNo};
 
 wire_enum! {
@@ -102,7 +102,7 @@ impl FlowMod {
         Ok(Self { command, cookie_mask, buffer_id, out_port, out_group, flow })
     }
 
-    pub(super) fn encode(&self, w: &mut Writer<'_>) {
+    pub(super) fn encode(&self, w: &mut Writer<impl Sink>) {
         let flow = &self.flow;
         w.u64(flow.cookie);
         w.u64(self.cookie_mask);
@@ -178,7 +178,7 @@ impl FlowRemoved {
         Ok(Self { reason, stats: Stats::decode(r)?.of_flow(flow) })
     }
 
-    pub(super) fn encode(&self, w: &mut Writer<'_>) {
+    pub(super) fn encode(&self, w: &mut Writer<impl Sink>) {
         let flow = &self.stats.flow;
         w.u8(flow.table_id);
         w.u8(self.reason);
@@ -246,7 +246,7 @@ impl NxFlowRemoved {
         Ok(Self { reason, stats: FlowStats { flow, duration, idle: None, packet_count, byte_count } })
     }
 
-    pub(super) fn encode(&self, w: &mut Writer<'_>) {
+    pub(super) fn encode(&self, w: &mut Writer<impl Sink>) {
         let FlowStats { flow, duration, packet_count, byte_count, .. } = &self.stats;
         w.u64(flow.cookie);
         w.u16(flow.priority);
@@ -254,8 +254,7 @@ impl NxFlowRemoved {
         w.u8(flow.table_id.wrapping_add(1));
         encode_duration(*duration, w);
         w.u16(flow.idle_timeout);
-        let len_at = w.pos();
-        w.u16(0);
+        let len_at = w.later();
         w.u64(*packet_count);
         w.u64(*byte_count);
         encode_nx_match(&flow.match_, len_at, w);
@@ -275,7 +274,7 @@ pub(super) fn decode_nx_match(r: &mut Reader<'_>, len: u16) -> Result<Match> {
 }
 
 /// Match fields, their length at `len_at`, and the zeros behind them.
-pub(super) fn encode_nx_match(match_: &Match, len_at: usize, w: &mut Writer<'_>) {
+pub(super) fn encode_nx_match(match_: &Match, len_at: usize, w: &mut Writer<impl Sink>) {
     let from = w.pos();
     match_.encode_fields(w);
     w.patch_len(len_at, from, "match");

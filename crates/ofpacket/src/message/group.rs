@@ -7,7 +7,7 @@ use super::fields::{Mask, by_field};
 use super::property::{EXPERIMENTER, Property, decode_properties, experimenter};
 use super::text;
 use crate::action::{self, Action};
-use crate::wire::{Reader, Result, Writer};
+use crate::wire::{Reader, Result, Sink, Writer};
 use crate::{Match, PortNo};
 
 wire_enum! {
@@ -154,13 +154,13 @@ impl GroupMod {
         Ok(Self { command, command_bucket_id, group: Group::decode_rest(group_id, kind, buckets_len, r)? })
     }
 
-    pub(super) fn encode(&self, w: &mut Writer<'_>) {
+    pub(super) fn encode(&self, w: &mut Writer<impl Sink>) {
         w.u16(self.command.to_wire());
         w.u8(self.group.kind.to_wire());
         w.zeros(1);
         w.u32(self.group.group_id);
-        let len_at = w.pos();
-        w.zeros(4);
+        let len_at = w.later();
+        w.zeros(2);
         w.u32(self.command_bucket_id);
         self.group.encode_rest(len_at, w);
     }
@@ -196,14 +196,13 @@ impl Group {
         Self::decode_rest(group_id, kind, buckets_len, &mut r)
     }
 
-    pub(super) fn encode(&self, w: &mut Writer<'_>) {
-        let from = w.pos();
-        w.u16(0);
+    pub(super) fn encode(&self, w: &mut Writer<impl Sink>) {
+        let from = w.later();
         w.u8(self.kind.to_wire());
         w.zeros(1);
         w.u32(self.group_id);
-        let len_at = w.pos();
-        w.zeros(8);
+        let len_at = w.later();
+        w.zeros(6);
         self.encode_rest(len_at, w);
         w.patch_len(from, from, WHAT);
     }
@@ -213,7 +212,7 @@ impl Group {
         Ok(Self { group_id, kind, buckets, properties: decode_properties(r, WHAT, GroupProperty::decode)? })
     }
 
-    fn encode_rest(&self, len_at: usize, w: &mut Writer<'_>) {
+    fn encode_rest(&self, len_at: usize, w: &mut Writer<impl Sink>) {
         let from = w.pos();
         self.buckets.iter().for_each(|bucket| bucket.encode(w));
         w.patch_len(len_at, from, "buckets");
@@ -269,9 +268,9 @@ impl Bucket {
         Ok(Self { bucket_id, actions, properties })
     }
 
-    fn encode(&self, w: &mut Writer<'_>) {
-        let from = w.pos();
-        w.zeros(4);
+    fn encode(&self, w: &mut Writer<impl Sink>) {
+        let from = w.later();
+        w.later();
         w.u32(self.bucket_id);
         let actions_from = w.pos();
         action::encode_list(&self.actions, w);
@@ -321,7 +320,7 @@ impl GroupProperty {
         Ok(Self::SelectionMethod { method, param, fields })
     }
 
-    fn encode(&self, w: &mut Writer<'_>) {
+    fn encode(&self, w: &mut Writer<impl Sink>) {
         match self {
             Self::SelectionMethod { method, param, fields } => w.property(EXPERIMENTER, WHAT, |w| {
                 w.u32(NETRONOME);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::common::{decode_age, decode_all, encode_age, entry};
 use super::table_features::action_names;
 use super::text::{self, Hex};
-use crate::wire::{Reader, Result, Writer};
+use crate::wire::{Reader, Result, Sink, Writer};
 
 /// What a group has done (OpenFlow 1.5, section 7.3.5.10).
 ///
@@ -50,9 +50,9 @@ impl GroupStats {
         })
     }
 
-    pub(super) fn encode(&self, w: &mut Writer<'_>) {
-        let from = w.pos();
-        w.zeros(4);
+    pub(super) fn encode(&self, w: &mut Writer<impl Sink>) {
+        let from = w.later();
+        w.zeros(2);
         w.u32(self.group_id);
         w.u32(self.ref_count);
         w.zeros(4);
@@ -112,7 +112,7 @@ impl GroupFeatures {
         })
     }
 
-    pub(super) fn encode(&self, w: &mut Writer<'_>) {
+    pub(super) fn encode(&self, w: &mut Writer<impl Sink>) {
         w.u32(self.types);
         w.u32(self.capabilities);
         self.max_groups.iter().chain(&self.actions).for_each(|&n| w.u32(n));

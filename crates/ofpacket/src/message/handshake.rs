@@ -2,72 +2,101 @@
 
 use std::fmt::{self, Write};
 
-use super::property::{Property, encode_unknown};
+use bytes::{Bytes, BytesMut};
+
 use super::text::{self, hex_dump};
 use crate::error::DecodeErrorKind;
-use crate::wire::{Reader, Result, Writer};
+use crate::wire::{Reader, Result, Sink, Writer};
 
 /// The first message of either side (OpenFlow 1.5, section 7.5.1).
+///
+/// What its elements say must not keep two sides from agreeing upon a version: they are kept as they came, and
+/// read as far as that goes.
+///
+/// ```
+/// use ofpacket::Hello;
+///
+/// let hello = Hello::new(6, &[1 << 6 | 1 << 4]);
+/// assert!(hello.speaks(6) && hello.speaks(4) && !hello.speaks(5));
+/// // Who says no more than a version speaks all up to that one.
+/// assert!(Hello::new(4, &[]).speaks(3) && !Hello::new(4, &[]).speaks(6));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Hello {
     /// The version byte of the header: the highest version that the sender speaks.
     pub version: u8,
-    /// Bit `n` of element `i`: the sender speaks version `32 * i + n`. Empty if it did not say.
-    pub bitmaps: Vec<u32>,
-    /// Elements that are not known here, as they were.
-    pub other: Vec<Property>,
+    /// What follows the header: elements of type, length and contents, padded to eight bytes.
+    pub elements: Bytes,
 }
 
 const VERSION_BITMAP: u16 = 1;
 
 impl Hello {
+    /// Speaks the versions of which a bit is set: bit `n` of `bitmaps[i]` for version `32 * i + n`. Without
+    /// bitmaps, all up to `version`. More than 16,381 bitmaps do not fit a message.
+    pub fn new(version: u8, bitmaps: &[u32]) -> Self {
+        let mut buf = BytesMut::new();
+        if !bitmaps.is_empty() {
+            let mut w = Writer::new(&mut buf);
+            w.property(VERSION_BITMAP, "hello", |w| bitmaps.iter().for_each(|&bits| w.u32(bits)));
+        }
+        Self { version, elements: buf.freeze() }
+    }
+
     /// Speaks OpenFlow 1.5 and nothing else.
     pub fn only_1_5() -> Self {
-        Self { version: super::VERSION, bitmaps: vec![1 << super::VERSION], other: Vec::new() }
+        Self::new(super::VERSION, &[1 << super::VERSION])
     }
 
     /// Whether the sender speaks this version.
     pub fn speaks(&self, version: u8) -> bool {
-        match self.bitmaps.get(usize::from(version / 32)) {
+        let (bitmaps, _) = self.bitmaps();
+        match bitmaps.get(usize::from(version / 32)) {
             Some(bitmap) => bitmap & 1 << (version % 32) != 0,
             // Without bitmaps, every version up to the one in the header; with them, none that they lack.
-            None => self.bitmaps.is_empty() && version <= self.version,
+            None => bitmaps.is_empty() && version <= self.version,
         }
     }
 
-    pub(super) fn decode(version: u8, r: &mut Reader<'_>) -> Result<Self> {
-        let (mut bitmaps, mut other) = (Vec::new(), Vec::new());
-        while !r.is_empty() {
-            let (kind, mut body) = r.property("hello element")?;
-            if kind == VERSION_BITMAP {
-                while !body.is_empty() {
-                    bitmaps.push(body.u32()?);
-                }
-            } else {
-                other.push(Property { kind, body: body.rest() });
+    /// The last bitmaps that can be read, and whether there is nothing else
+    /// (`ofputil_decode_hello()` in Open vSwitch's `lib/ofp-util.c`).
+    fn bitmaps(&self) -> (Vec<u32>, bool) {
+        let (mut bitmaps, mut all, mut rest) = (Vec::new(), true, &self.elements[..]);
+        while let Some(&[k0, k1, l0, l1]) = rest.first_chunk() {
+            let len = usize::from(u16::from_be_bytes([l0, l1]));
+            let (Some(words), Some(tail)) = (rest.get(4..len), rest.get(len.next_multiple_of(8)..)) else {
+                break;
+            };
+            let (words, odd) = words.as_chunks();
+            match u16::from_be_bytes([k0, k1]) == VERSION_BITMAP && !words.is_empty() && odd.is_empty() {
+                true => bitmaps = words.iter().copied().map(u32::from_be_bytes).collect(),
+                false => all = false,
             }
+            rest = tail;
         }
-        Ok(Self { version, bitmaps, other })
+        (bitmaps, all && rest.is_empty())
     }
 
-    pub(super) fn encode(&self, w: &mut Writer<'_>) {
-        if !self.bitmaps.is_empty() {
-            w.property(VERSION_BITMAP, "hello", |w| self.bitmaps.iter().for_each(|&bits| w.u32(bits)));
-        }
-        encode_unknown(&self.other, w, "hello");
+    pub(super) fn decode(version: u8, r: &mut Reader<'_>) -> Self {
+        Self { version, elements: r.rest() }
+    }
+
+    pub(super) fn encode(&self, w: &mut Writer<impl Sink>) {
+        w.slice(&self.elements);
     }
 
     /// The versions; if there is more than that, all bytes of the message.
     pub(super) fn text(&self, out: &mut String, message: &[u8]) -> fmt::Result {
         out.write_str("\n version bitmap: ")?;
-        let first = self.bitmaps.first().map_or(0, |bitmap| bitmap & !1);
+        let (bitmaps, all) = self.bitmaps();
+        let first = bitmaps.first().map_or(0, |bitmap| bitmap & !1);
         let spoken: Vec<_> = match first {
             0 => (1..=self.version).collect(),
             _ => (1..32).filter(|version| first & 1 << version != 0).collect(),
         };
         let spoken: Vec<_> = spoken.iter().map(|version| format!("{version:#04x}")).collect();
         out.write_str(&spoken.join(", "))?;
-        if self.other.is_empty() && (first != 0 || self.bitmaps.is_empty()) {
+        if all && (first != 0 || bitmaps.is_empty()) {
             return Ok(());
         }
         out.write_str("\n unknown data in hello:\n")?;
@@ -101,7 +130,7 @@ impl Features {
         Ok(Self { datapath_id, n_buffers, n_tables, auxiliary_id, capabilities })
     }
 
-    pub(super) fn encode(&self, w: &mut Writer<'_>) {
+    pub(super) fn encode(&self, w: &mut Writer<impl Sink>) {
         w.u64(self.datapath_id);
         w.u32(self.n_buffers);
         w.u8(self.n_tables);
@@ -153,7 +182,7 @@ impl SwitchConfig {
         Ok(Self { flags: r.u16()?, miss_send_len: r.u16()? })
     }
 
-    pub(super) fn encode(&self, w: &mut Writer<'_>) {
+    pub(super) fn encode(&self, w: &mut Writer<impl Sink>) {
         w.u16(self.flags);
         w.u16(self.miss_send_len);
     }

@@ -3,7 +3,7 @@
 use std::fmt::{self, Write};
 
 use super::text::Count;
-use crate::wire::{Reader, Result, Writer};
+use crate::wire::{Reader, Result, Sink, Writer};
 
 /// What an exporter of IPFIX has done. A counter is all ones if the switch does not know.
 ///
@@ -51,7 +51,7 @@ impl IpfixStats {
         Ok(stats)
     }
 
-    pub(super) fn encode(&self, w: &mut Writer<'_>) {
+    pub(super) fn encode(&self, w: &mut Writer<impl Sink>) {
         let (first, second) = self.lines();
         let [flows, current, pkts, ipv4, ipv6, tx] = first;
         let [errors, ipv4_errors, ipv6_errors, tx_errors] = second;

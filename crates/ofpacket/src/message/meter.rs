@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::common::{decode_all, decode_duration, encode_duration, entry, entry_at};
 use super::text;
-use crate::wire::{Reader, Result, Writer};
+use crate::wire::{Reader, Result, Sink, Writer};
 
 wire_enum! {
     /// What to do with a meter.
@@ -113,7 +113,7 @@ impl MeterMod {
         Ok(Self { command, meter: MeterConfig::decode_rest(r)? })
     }
 
-    pub(super) fn encode(&self, w: &mut Writer<'_>) {
+    pub(super) fn encode(&self, w: &mut Writer<impl Sink>) {
         w.u16(self.command.to_wire());
         self.meter.encode_rest(w);
     }
@@ -151,14 +151,13 @@ impl MeterConfig {
         Ok(Self { flags: r.u16()?, meter_id: r.u32()?, bands: decode_all(r, MeterBand::decode)? })
     }
 
-    pub(super) fn encode(&self, w: &mut Writer<'_>) {
-        let from = w.pos();
-        w.zeros(2);
+    pub(super) fn encode(&self, w: &mut Writer<impl Sink>) {
+        let from = w.later();
         self.encode_rest(w);
         w.patch_len(from, from, WHAT);
     }
 
-    fn encode_rest(&self, w: &mut Writer<'_>) {
+    fn encode_rest(&self, w: &mut Writer<impl Sink>) {
         w.u16(self.flags);
         w.u32(self.meter_id);
         self.bands.iter().for_each(|band| band.encode(w));
@@ -210,7 +209,7 @@ impl MeterBand {
         })
     }
 
-    fn encode(&self, w: &mut Writer<'_>) {
+    fn encode(&self, w: &mut Writer<impl Sink>) {
         let from = w.pos();
         let (kind, rate, burst_size, prec_level) = match self {
             Self::Drop { rate, burst_size } => (DROP, *rate, *burst_size, 0),
@@ -219,7 +218,7 @@ impl MeterBand {
             }
             Self::Other { kind, body } => {
                 w.u16(*kind);
-                w.zeros(2);
+                w.later();
                 w.slice(body);
                 return w.patch_len(from + 2, from, BAND);
             }
@@ -289,10 +288,11 @@ impl MeterStats {
         })
     }
 
-    pub(super) fn encode(&self, w: &mut Writer<'_>) {
+    pub(super) fn encode(&self, w: &mut Writer<impl Sink>) {
         let from = w.pos();
         w.u32(self.meter_id);
-        w.zeros(8);
+        w.later();
+        w.zeros(6);
         w.u32(self.flow_count);
         w.u64(self.packet_in_count);
         w.u64(self.byte_in_count);
@@ -347,7 +347,7 @@ impl MeterFeatures {
         Ok(Self { max_meter, band_types, capabilities, max_bands, max_color })
     }
 
-    pub(super) fn encode(&self, w: &mut Writer<'_>) {
+    pub(super) fn encode(&self, w: &mut Writer<impl Sink>) {
         w.u32(self.max_meter);
         w.u32(self.band_types);
         w.u32(self.capabilities);

@@ -94,16 +94,13 @@ pub use table_features::{
 pub use tlv_table::{TlvMap, TlvTable, TlvTableCommand, TlvTableMod};
 
 use crate::error::{DecodeError, DecodeErrorKind, EncodeError};
-use crate::wire::{Reader, Result, Writer};
+use crate::wire::{Reader, Result, Sink, Writer, measure, writes};
 
 /// The version byte of OpenFlow 1.5.
 pub const VERSION: u8 = 0x06;
 
 /// Bytes of the header.
 pub const HEADER_LEN: usize = 8;
-
-/// Room for most messages, so that a buffer need not grow while one is written.
-const TYPICAL_LEN: usize = 256;
 
 /// "No buffer": the packet is in the message.
 pub const NO_BUFFER: u32 = 0xffff_ffff;
@@ -167,29 +164,36 @@ impl Message {
     /// The message is not one of OpenFlow 1.5 (a HELLO and an ERROR may be of any version: that is how
     /// versions are agreed upon), or its contents contradict each other.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        Self::decode_from(&mut Reader::new(bytes, "message"), true)
+        let mut r = Header::read(&mut Reader::new(bytes, "message"), true)?;
+        let raw = r.body.peek();
+        let body = Body::decode(r.version, r.kind, r.xid, &mut r.body, true)?;
+        r.body.finish()?;
+        if writes(raw, |w| body.encode(r.xid, w)) {
+            return Ok(Self { xid: r.xid, body });
+        }
+        // Something of it would be lost. See what, and keep that as it came.
+        drop(body);
+        Self::decode_carefully(&mut Reader::new(bytes, "message").carefully(), true)
     }
 
-    fn decode_from(r: &mut Reader<'_>, outermost: bool) -> Result<Self> {
-        let mut head = r.clone().named("header");
-        let version = head.u8()?;
-        let kind = head.u8()?;
-        let len = usize::from(head.u16()?);
-        let xid = head.u32()?;
-        if len < HEADER_LEN || outermost && len < r.len() {
-            return Err(r.error(DecodeErrorKind::BadLength(len)));
+    /// Reads a message within another one, which may be shorter than what is left.
+    fn decode_within(r: &mut Reader<'_>) -> Result<Self> {
+        if r.is_careful() {
+            return Self::decode_carefully(r, false);
         }
-        if version != VERSION && !matches!(kind, body::HELLO | body::ERROR) {
-            return Err(r.error(DecodeErrorKind::BadVersion(version)));
+        let mut r = Header::read(r, false)?;
+        Ok(Self { xid: r.xid, body: r.decode(false)? })
+    }
+
+    #[cold]
+    fn decode_carefully(r: &mut Reader<'_>, outermost: bool) -> Result<Self> {
+        let mut r = Header::read(r, outermost)?;
+        let raw = r.body.peek();
+        let mut body = r.decode(outermost)?;
+        if !writes(raw, |w| body.encode(r.xid, w)) {
+            body = Body::Unknown { kind: r.kind, body: Bytes::copy_from_slice(raw) };
         }
-        let mut message = r.sub(len, "message")?;
-        let mut raw = message.clone();
-        message.skip(HEADER_LEN)?;
-        let body = Body::decode(version, kind, xid, &mut message, outermost)?;
-        raw.skip(HEADER_LEN)?;
-        let body =
-            if body.encodes_to(xid, raw.peek()) { body } else { Body::Unknown { kind, body: raw.rest() } };
-        Ok(Self { xid, body })
+        Ok(Self { xid: r.xid, body })
     }
 
     /// The bytes of the message.
@@ -197,7 +201,7 @@ impl Message {
     /// # Errors
     /// Something in it is longer than its length field can say.
     pub fn encode(&self) -> Result<Bytes, EncodeError> {
-        let mut buf = BytesMut::with_capacity(TYPICAL_LEN);
+        let mut buf = BytesMut::with_capacity(measure(|w| encode_message(self.xid, &self.body, w)));
         self.encode_into(&mut buf)?;
         Ok(buf.freeze())
     }
@@ -213,11 +217,42 @@ impl Message {
     }
 }
 
-fn encode_message(xid: u32, body: &Body, w: &mut Writer<'_>) {
+/// What a header says, and what follows it.
+struct Header<'a> {
+    version: u8,
+    kind: u8,
+    xid: u32,
+    body: Reader<'a>,
+}
+
+impl<'a> Header<'a> {
+    #[inline]
+    fn read(r: &mut Reader<'a>, outermost: bool) -> Result<Self> {
+        let mut head = r.clone().named("header");
+        let (version, kind, len, xid) = (head.u8()?, head.u8()?, usize::from(head.u16()?), head.u32()?);
+        if len < HEADER_LEN || outermost && len < r.len() {
+            return Err(r.error(DecodeErrorKind::BadLength(len)));
+        }
+        if version != VERSION && !matches!(kind, body::HELLO | body::ERROR) {
+            return Err(r.error(DecodeErrorKind::BadVersion(version)));
+        }
+        let mut body = r.sub(len, "message")?;
+        body.skip(HEADER_LEN)?;
+        Ok(Self { version, kind, xid, body })
+    }
+
+    fn decode(&mut self, outermost: bool) -> Result<Body> {
+        let body = Body::decode(self.version, self.kind, self.xid, &mut self.body, outermost)?;
+        self.body.finish()?;
+        Ok(body)
+    }
+}
+
+fn encode_message(xid: u32, body: &Body, w: &mut Writer<impl Sink>) {
     let from = w.pos();
     w.u8(if let Body::Hello(hello) = body { hello.version } else { VERSION });
     w.u8(body.kind());
-    w.u16(0);
+    w.later();
     w.u32(xid);
     body.encode(xid, w);
     w.patch_len(from + 2, from, "message");

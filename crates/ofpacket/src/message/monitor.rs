@@ -11,7 +11,7 @@ use super::text::{self, Hex};
 use super::{GROUP_ANY, TABLE_ALL};
 use crate::flow::Flow;
 use crate::instruction::Instruction;
-use crate::wire::{Reader, Result, Writer};
+use crate::wire::{Reader, Result, Sink, Writer};
 use crate::{Match, PortNo};
 
 wire_enum! {
@@ -92,7 +92,7 @@ impl FlowMonitorRequest {
         })
     }
 
-    pub(super) fn encode(&self, w: &mut Writer<'_>) {
+    pub(super) fn encode(&self, w: &mut Writer<impl Sink>) {
         w.u32(self.monitor_id);
         w.u32(self.out_port.0);
         w.u32(self.out_group);
@@ -211,9 +211,8 @@ impl FlowUpdate {
         Ok(Self::Full { event, reason, flow })
     }
 
-    pub(super) fn encode(&self, w: &mut Writer<'_>) {
-        let from = w.pos();
-        w.u16(0);
+    pub(super) fn encode(&self, w: &mut Writer<impl Sink>) {
+        let from = w.later();
         match self {
             Self::Full { event, reason, flow } => {
                 w.u16(match event {

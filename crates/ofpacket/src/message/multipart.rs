@@ -10,7 +10,7 @@
 use std::fmt::{self, Write};
 
 use super::experimenter;
-use crate::wire::{Reader, Result, Writer};
+use crate::wire::{Reader, Result, Sink, Writer};
 
 pub(super) const DESC: u16 = 0;
 pub(super) const FLOW_DESC: u16 = 1;
@@ -47,7 +47,7 @@ pub(super) fn decode_header(r: &mut Reader<'_>) -> Result<(u16, bool)> {
     Ok((kind, flags & MORE != 0))
 }
 
-pub(super) fn encode_header(kind: u16, more: bool, w: &mut Writer<'_>) {
+pub(super) fn encode_header(kind: u16, more: bool, w: &mut Writer<impl Sink>) {
     w.u16(kind);
     w.u16(if more { MORE } else { 0 });
     w.zeros(4);
@@ -71,7 +71,7 @@ pub(super) fn nx(kind: u16, r: &mut Reader<'_>) -> Option<u32> {
     Some(subtype)
 }
 
-pub(super) fn encode_nx(subtype: u32, w: &mut Writer<'_>) {
+pub(super) fn encode_nx(subtype: u32, w: &mut Writer<impl Sink>) {
     w.u32(experimenter::NX);
     w.u32(subtype);
 }

@@ -24,7 +24,7 @@ use super::table::{TableDesc, TableStats};
 use super::table_features::TableFeatures;
 use super::{PortDesc, experimenter, table_text};
 use crate::flow::FlowStats;
-use crate::wire::{Reader, Result, Writer};
+use crate::wire::{Reader, Result, Sink, Writer};
 
 /// A part of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,7 +140,7 @@ impl MultipartReply {
         }
     }
 
-    pub(super) fn encode(&self, w: &mut Writer<'_>) {
+    pub(super) fn encode(&self, w: &mut Writer<impl Sink>) {
         encode_header(self.kind(), self.more, w);
         match &self.body {
             ReplyBody::Desc(desc) => desc.encode(w),

@@ -19,7 +19,7 @@ use super::table_features::TableFeatures;
 use super::text::group_id;
 use super::{experimenter, table_text};
 use crate::PortNo;
-use crate::wire::{Reader, Result, Writer};
+use crate::wire::{Reader, Result, Sink, Writer};
 
 /// A question.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,7 +140,7 @@ impl MultipartRequest {
         }
     }
 
-    pub(super) fn encode(&self, w: &mut Writer<'_>) {
+    pub(super) fn encode(&self, w: &mut Writer<impl Sink>) {
         encode_header(self.kind(), self.more, w);
         match &self.body {
             RequestBody::Desc

@@ -11,9 +11,8 @@
 use std::time::Duration;
 
 use super::common::{decode_duration, encode_duration};
-use crate::error::DecodeErrorKind;
 use crate::flow::{Flow, FlowStats};
-use crate::wire::{Reader, Result, Writer};
+use crate::wire::{Reader, Result, Sink, Writer};
 
 /// `OXS_OF_*`: class 0x8002, field, length.
 const DURATION: u32 = 0x8002_0008;
@@ -39,15 +38,8 @@ impl Stats {
 
     /// Fields that are not known here are left out.
     pub(super) fn decode(r: &mut Reader<'_>) -> Result<Self> {
-        let mut head = r.clone().named(WHAT);
-        head.skip(2)?;
-        let len = usize::from(head.u16()?);
-        if len < 4 {
-            return Err(head.error(DecodeErrorKind::BadLength(len)));
-        }
-        let mut body = r.sub(len, WHAT)?;
-        r.skip_padding(len);
-        body.skip(4)?;
+        let (_, mut body) = r.structure(WHAT, |_| true)?;
+        r.skip_padding(4 + body.len());
         let mut stats = Self::NONE;
         while !body.is_empty() {
             let header = body.u32()?;
@@ -65,9 +57,10 @@ impl Stats {
     }
 
     /// The order is Open vSwitch's (`oxs_put_stats()` in `lib/ox-stat.c`).
-    pub(super) fn encode(&self, w: &mut Writer<'_>) {
+    pub(super) fn encode(&self, w: &mut Writer<impl Sink>) {
         let from = w.pos();
-        w.zeros(4);
+        w.zeros(2);
+        w.later();
         for (header, duration) in [(DURATION, self.duration), (IDLE_TIME, self.idle)] {
             if let Some(duration) = duration {
                 w.u32(header);
@@ -88,6 +81,7 @@ impl Stats {
         w.pad(from);
     }
 
+    #[inline]
     pub(super) fn of_flow(self, flow: Flow) -> FlowStats {
         let Self { duration, idle, packet_count, byte_count, .. } = self;
         FlowStats { flow, duration: duration.unwrap_or(UNKNOWN), idle, packet_count, byte_count }
@@ -97,7 +91,7 @@ impl Stats {
 /// A duration that the switch does not tell, as Open vSwitch prints it.
 const UNKNOWN: Duration = Duration::new(0xffff_ffff, 999_999_999);
 
-pub(super) fn encode_flow_stats(stats: &FlowStats, w: &mut Writer<'_>) {
+pub(super) fn encode_flow_stats(stats: &FlowStats, w: &mut Writer<impl Sink>) {
     let &FlowStats { duration, idle, packet_count, byte_count, .. } = stats;
     let duration = Some(duration).filter(|&duration| duration != UNKNOWN);
     Stats { duration, idle, packet_count, byte_count, flow_count: None }.encode(w);

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::flow_mod::{decode_nx_match, encode_nx_match};
 use super::{NO_BUFFER, frame, text};
 use crate::action::{self, Action};
-use crate::wire::{Reader, Result, Writer};
+use crate::wire::{Reader, Result, Sink, Writer};
 use crate::{Match, OxmField, PortNo};
 
 /// A packet for the controller (OpenFlow 1.5, section 7.4.1).
@@ -38,7 +38,7 @@ impl PacketIn {
         Ok(Self { buffer_id, total_len, reason, table_id, cookie, metadata, packet: r.rest() })
     }
 
-    pub(super) fn encode(&self, w: &mut Writer<'_>) {
+    pub(super) fn encode(&self, w: &mut Writer<impl Sink>) {
         w.u32(self.buffer_id);
         w.u16(self.total_len);
         w.u8(self.reason);
@@ -89,15 +89,15 @@ impl NxPacketIn {
         Ok(Self(PacketIn { buffer_id, total_len, reason, table_id, cookie, metadata, packet: r.rest() }))
     }
 
-    pub(super) fn encode(&self, w: &mut Writer<'_>) {
+    pub(super) fn encode(&self, w: &mut Writer<impl Sink>) {
         let packet = &self.0;
         w.u32(packet.buffer_id);
         w.u16(packet.total_len);
         w.u8(packet.reason);
         w.u8(packet.table_id);
         w.u64(packet.cookie);
-        let len_at = w.pos();
-        w.zeros(8);
+        let len_at = w.later();
+        w.zeros(6);
         encode_nx_match(&packet.metadata, len_at, w);
         w.zeros(2);
         w.slice(&packet.packet);
@@ -182,10 +182,10 @@ impl PacketOut {
         Ok(Self { buffer_id, metadata, actions, packet: r.rest() })
     }
 
-    pub(super) fn encode(&self, w: &mut Writer<'_>) {
+    pub(super) fn encode(&self, w: &mut Writer<impl Sink>) {
         w.u32(self.buffer_id);
-        let len_at = w.pos();
-        w.zeros(4);
+        let len_at = w.later();
+        w.zeros(2);
         self.metadata.encode(w);
         let from = w.pos();
         action::encode_list(&self.actions, w);

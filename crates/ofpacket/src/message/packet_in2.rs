@@ -8,7 +8,7 @@ use super::packet::{PacketInText, packet_in_text};
 use super::property::{Property, encode_unknown};
 use super::{NO_BUFFER, text};
 use crate::action;
-use crate::wire::{Reader, Result, Writer};
+use crate::wire::{Reader, Result, Sink, Writer};
 use crate::{Match, OxmField, PortNo};
 
 /// A packet for the controller, in Open vSwitch's extensible form (`NXT_PACKET_IN2`); sent back with its
@@ -100,7 +100,7 @@ impl PacketIn2 {
         Ok(out)
     }
 
-    pub(super) fn encode(&self, w: &mut Writer<'_>) {
+    pub(super) fn encode(&self, w: &mut Writer<impl Sink>) {
         w.property(PACKET, WHAT, |w| w.slice(&self.packet));
         if let Some(len) = self.full_len {
             w.property(FULL_LEN, WHAT, |w| w.u32(len));

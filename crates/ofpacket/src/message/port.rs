@@ -6,7 +6,7 @@ use super::common::{decode_text, encode_text, entry_at};
 use super::property::{Property, decode_properties};
 use super::text::{self, Mac};
 use crate::PortNo;
-use crate::wire::{Reader, Result, Writer};
+use crate::wire::{Reader, Result, Sink, Writer};
 
 /// A port of a switch (OpenFlow 1.5, section 7.2.1, `ofp_port`).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,10 +82,11 @@ impl PortDesc {
         })
     }
 
-    pub(super) fn encode(&self, w: &mut Writer<'_>) {
+    pub(super) fn encode(&self, w: &mut Writer<impl Sink>) {
         let from = w.pos();
         w.u32(self.port_no.0);
-        w.zeros(4);
+        w.later();
+        w.zeros(2);
         w.slice(&self.hw_addr);
         w.zeros(2);
         encode_text(&self.name, NAME_LEN, w);
@@ -173,7 +174,7 @@ impl PortDescProperty {
         })
     }
 
-    fn encode(&self, w: &mut Writer<'_>) {
+    fn encode(&self, w: &mut Writer<impl Sink>) {
         match *self {
             Self::Ethernet { curr, advertised, supported, peer, curr_speed, max_speed } => {
                 w.property(ETHERNET, WHAT, |w| {
@@ -215,7 +216,7 @@ impl PortStatus {
         Ok(Self { reason, port: PortDesc::decode(r)? })
     }
 
-    pub(super) fn encode(&self, w: &mut Writer<'_>) {
+    pub(super) fn encode(&self, w: &mut Writer<impl Sink>) {
         w.u8(self.reason);
         w.zeros(7);
         self.port.encode(w);
@@ -277,7 +278,7 @@ impl PortMod {
         Ok(Self { port_no, hw_addr, config, mask, properties })
     }
 
-    pub(super) fn encode(&self, w: &mut Writer<'_>) {
+    pub(super) fn encode(&self, w: &mut Writer<impl Sink>) {
         w.u32(self.port_no.0);
         w.zeros(4);
         w.slice(&self.hw_addr);

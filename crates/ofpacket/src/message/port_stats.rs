@@ -7,7 +7,7 @@ use super::common::{decode_age, encode_age, entry};
 use super::property::{EXPERIMENTER, Property, decode_properties, experimenter};
 use super::text::{self, Count};
 use crate::PortNo;
-use crate::wire::{Reader, Result, Writer};
+use crate::wire::{Reader, Result, Sink, Writer};
 
 /// What a port has done (OpenFlow 1.5, section 7.3.5.6). A counter is all ones if the switch does not know.
 ///
@@ -77,9 +77,9 @@ impl PortStats {
         Ok(Self { port_no, duration, packets, bytes, dropped, errors, properties })
     }
 
-    pub(super) fn encode(&self, w: &mut Writer<'_>) {
-        let from = w.pos();
-        w.zeros(4);
+    pub(super) fn encode(&self, w: &mut Writer<impl Sink>) {
+        let from = w.later();
+        w.zeros(2);
         w.u32(self.port_no.0);
         encode_age(self.duration, w);
         for (rx, tx) in [self.packets, self.bytes, self.dropped, self.errors] {
@@ -208,7 +208,7 @@ impl PortStatsProperty {
         }
     }
 
-    fn encode(&self, w: &mut Writer<'_>) {
+    fn encode(&self, w: &mut Writer<impl Sink>) {
         match self {
             Self::Ethernet { rx_frame_err, rx_over_err, rx_crc_err, collisions } => {
                 w.property(ETHERNET, WHAT, |w| {

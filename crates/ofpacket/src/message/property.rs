@@ -8,7 +8,7 @@
 
 use bytes::Bytes;
 
-use crate::wire::{Reader, Result, Writer};
+use crate::wire::{Reader, Result, Sink, Writer};
 
 /// A property that is not known here, as it was.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -23,7 +23,7 @@ pub struct Property {
 pub(super) const EXPERIMENTER: u16 = 0xffff;
 
 impl Property {
-    pub(super) fn encode(&self, w: &mut Writer<'_>, what: &'static str) {
+    pub(super) fn encode(&self, w: &mut Writer<impl Sink>, what: &'static str) {
         w.property(self.kind, what, |w| w.slice(&self.body));
     }
 }
@@ -48,7 +48,7 @@ pub(super) fn decode_unknown(r: &mut Reader<'_>, what: &'static str) -> Result<V
     decode_properties(r, what, |kind, body| Ok(Property { kind, body: body.rest() }))
 }
 
-pub(super) fn encode_unknown(properties: &[Property], w: &mut Writer<'_>, what: &'static str) {
+pub(super) fn encode_unknown(properties: &[Property], w: &mut Writer<impl Sink>, what: &'static str) {
     properties.iter().for_each(|property| property.encode(w, what));
 }
 

@@ -7,7 +7,7 @@ use super::common::{decode_age, encode_age, entry, entry_at};
 use super::property::{Property, decode_properties, decode_unknown, encode_unknown};
 use super::text::{self, Count};
 use crate::PortNo;
-use crate::wire::{Reader, Result, Writer};
+use crate::wire::{Reader, Result, Sink, Writer};
 
 /// All queues, as a queue number in requests.
 pub const QUEUE_ALL: u32 = 0xffff_ffff;
@@ -39,7 +39,7 @@ impl QueueRequest {
         Ok(Self { port_no: PortNo(r.u32()?), queue_id: r.u32()? })
     }
 
-    pub(super) fn encode(&self, w: &mut Writer<'_>) {
+    pub(super) fn encode(&self, w: &mut Writer<impl Sink>) {
         w.u32(self.port_no.0);
         w.u32(self.queue_id);
     }
@@ -96,9 +96,9 @@ impl QueueStats {
         })
     }
 
-    pub(super) fn encode(&self, w: &mut Writer<'_>) {
-        let from = w.pos();
-        w.zeros(8);
+    pub(super) fn encode(&self, w: &mut Writer<impl Sink>) {
+        let from = w.later();
+        w.zeros(6);
         w.u32(self.port_no.0);
         w.u32(self.queue_id);
         w.u64(self.tx_bytes);
@@ -167,11 +167,12 @@ impl QueueDesc {
         Ok(Self { port_no, queue_id, properties })
     }
 
-    pub(super) fn encode(&self, w: &mut Writer<'_>) {
+    pub(super) fn encode(&self, w: &mut Writer<impl Sink>) {
         let from = w.pos();
         w.u32(self.port_no.0);
         w.u32(self.queue_id);
-        w.zeros(8);
+        w.later();
+        w.zeros(6);
         for property in &self.properties {
             match property {
                 QueueDescProperty::MinRate(rate) => w.property_u16(MIN_RATE, DESC, *rate),

@@ -3,7 +3,7 @@
 use std::fmt::{self, Write};
 
 use super::{Body, Message, encode_message};
-use crate::wire::{Reader, Result, Writer};
+use crate::wire::{Reader, Result, Sink, Writer};
 
 /// Another controller's request, told to those who asked for it (OpenFlow 1.5, section 7.4.6): a group mod or
 /// a meter mod.
@@ -23,11 +23,11 @@ pub struct RequestForward {
 
 impl RequestForward {
     pub(super) fn decode(r: &mut Reader<'_>) -> Result<Self> {
-        let Message { xid, body } = Message::decode_from(r, false)?;
+        let Message { xid, body } = Message::decode_within(r)?;
         Ok(Self { xid, body: Box::new(body) })
     }
 
-    pub(super) fn encode(&self, w: &mut Writer<'_>) {
+    pub(super) fn encode(&self, w: &mut Writer<impl Sink>) {
         encode_message(self.xid, &self.body, w);
     }
 

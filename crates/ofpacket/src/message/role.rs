@@ -3,7 +3,7 @@
 use std::fmt::{self, Write};
 
 use super::property::{Property, decode_unknown, encode_unknown};
-use crate::wire::{Reader, Result, Writer};
+use crate::wire::{Reader, Result, Sink, Writer};
 
 wire_enum! {
     /// What a controller may do (OpenFlow 1.5, section 7.3.8).
@@ -41,7 +41,7 @@ impl RoleMessage {
         Ok(Self { role, generation_id: r.u64()? })
     }
 
-    pub(super) fn encode(&self, w: &mut Writer<'_>) {
+    pub(super) fn encode(&self, w: &mut Writer<impl Sink>) {
         w.u32(self.role.to_wire());
         w.zeros(4);
         w.u64(self.generation_id);
@@ -92,7 +92,7 @@ impl RoleStatus {
         Ok(Self { role, reason, generation_id: r.u64()?, properties: decode_unknown(r, "role status")? })
     }
 
-    pub(super) fn encode(&self, w: &mut Writer<'_>) {
+    pub(super) fn encode(&self, w: &mut Writer<impl Sink>) {
         w.u32(self.role.to_wire());
         w.u8(self.reason);
         w.zeros(3);

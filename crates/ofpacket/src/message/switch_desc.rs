@@ -3,7 +3,7 @@
 use std::fmt::{self, Write};
 
 use super::common::{decode_text, encode_text};
-use crate::wire::{Reader, Result, Writer};
+use crate::wire::{Reader, Result, Sink, Writer};
 
 /// Who made a switch (OpenFlow 1.5, section 7.3.5.1).
 ///
@@ -40,7 +40,7 @@ impl SwitchDesc {
         })
     }
 
-    pub(super) fn encode(&self, w: &mut Writer<'_>) {
+    pub(super) fn encode(&self, w: &mut Writer<impl Sink>) {
         encode_text(&self.manufacturer, DESC_LEN, w);
         encode_text(&self.hardware, DESC_LEN, w);
         encode_text(&self.software, DESC_LEN, w);

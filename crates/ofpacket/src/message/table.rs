@@ -5,7 +5,7 @@ use std::fmt::{self, Write};
 use super::common::entry;
 use super::property::{Property, decode_properties};
 use super::text;
-use crate::wire::{Reader, Result, Writer};
+use crate::wire::{Reader, Result, Sink, Writer};
 
 /// A property of a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl TableProperty {
         })
     }
 
-    fn encode(&self, w: &mut Writer<'_>) {
+    fn encode(&self, w: &mut Writer<impl Sink>) {
         match self {
             Self::Eviction(flags) => w.property(EVICTION, WHAT, |w| w.u32(*flags)),
             Self::Vacancy { down, up, vacancy } => {
@@ -95,9 +95,8 @@ impl TableDesc {
         Ok(Self { table_id, config: entry.u32()?, properties: TableProperty::decode_all(&mut entry)? })
     }
 
-    pub(super) fn encode(&self, w: &mut Writer<'_>) {
-        let from = w.pos();
-        w.u16(0);
+    pub(super) fn encode(&self, w: &mut Writer<impl Sink>) {
+        let from = w.later();
         w.u8(self.table_id);
         w.u8(0);
         w.u32(self.config);
@@ -150,7 +149,7 @@ impl TableMod {
         Ok(Self { table_id, config: r.u32()?, properties: TableProperty::decode_all(r)? })
     }
 
-    pub(super) fn encode(&self, w: &mut Writer<'_>) {
+    pub(super) fn encode(&self, w: &mut Writer<impl Sink>) {
         w.u8(self.table_id);
         w.zeros(3);
         w.u32(self.config);
@@ -204,7 +203,7 @@ impl TableStatus {
         Ok(Self { reason, table: TableDesc::decode(r)? })
     }
 
-    pub(super) fn encode(&self, w: &mut Writer<'_>) {
+    pub(super) fn encode(&self, w: &mut Writer<impl Sink>) {
         w.u8(self.reason);
         w.zeros(7);
         self.table.encode(w);
@@ -248,7 +247,7 @@ impl TableStats {
         Ok(Self { table_id, active_count, lookup_count, matched_count })
     }
 
-    pub(super) fn encode(&self, w: &mut Writer<'_>) {
+    pub(super) fn encode(&self, w: &mut Writer<impl Sink>) {
         w.u8(self.table_id);
         w.zeros(3);
         w.u32(self.active_count);

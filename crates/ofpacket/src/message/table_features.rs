@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::common::{decode_all, decode_text, encode_text, entry};
 use super::property::{Property, decode_properties};
 use crate::error::DecodeErrorKind;
-use crate::wire::{Reader, Result, Writer};
+use crate::wire::{Reader, Result, Sink, Writer};
 use crate::{Match, OxmField};
 
 wire_enum! {
@@ -133,9 +133,8 @@ impl TableFeatures {
         })
     }
 
-    pub(super) fn encode(&self, w: &mut Writer<'_>) {
-        let from = w.pos();
-        w.zeros(2);
+    pub(super) fn encode(&self, w: &mut Writer<impl Sink>) {
+        let from = w.later();
         w.u8(self.table_id);
         w.u8(self.command.to_wire());
         w.u32(self.features);
@@ -168,15 +167,12 @@ impl TableFeature {
                 TableFeatureValue::Values(Match::decode_fields(body.sub(body.len(), WHAT)?)?)
             }
             Kind::Other(_) => TableFeatureValue::Other(body.rest()),
-            _ => TableFeatureValue::Fields(decode_all(body, |r| {
-                let (field, has_mask) = OxmField::decode_header(r)?;
-                Ok(OxmId { field, has_mask })
-            })?),
+            _ => TableFeatureValue::Fields(decode_all(body, OxmId::decode)?),
         };
         Ok(Self { kind, value })
     }
 
-    fn encode(&self, w: &mut Writer<'_>) {
+    fn encode(&self, w: &mut Writer<impl Sink>) {
         w.property(self.kind.to_wire(), WHAT, |w| match &self.value {
             TableFeatureValue::Ids(ids) => {
                 for id in ids {
@@ -187,12 +183,24 @@ impl TableFeature {
             }
             TableFeatureValue::Tables(bytes) | TableFeatureValue::Other(bytes) => w.slice(bytes),
             TableFeatureValue::Fields(ids) => {
-                for id in ids {
-                    id.field.encode_header(w, id.has_mask, id.field.width().into());
-                }
+                ids.iter().for_each(|id| id.encode(w));
             }
             TableFeatureValue::Values(values) => values.encode_fields(w),
         });
+    }
+}
+
+impl OxmId {
+    /// Loses nothing, whatever the bytes are.
+    fn decode(r: &mut Reader<'_>) -> Result<Self> {
+        let (field, has_mask) = OxmField::decode_header(r)?;
+        Ok(Self { field, has_mask })
+    }
+
+    fn encode(&self, w: &mut Writer<impl Sink>) {
+        if !w.passes(self.field.header_len()) {
+            self.field.encode_header(w, self.has_mask, self.field.width().into());
+        }
     }
 }
 

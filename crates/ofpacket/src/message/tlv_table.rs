@@ -3,7 +3,7 @@
 use std::fmt::{self, Write};
 
 use super::common::decode_all;
-use crate::wire::{Reader, Result, Writer};
+use crate::wire::{Reader, Result, Sink, Writer};
 
 /// The tunnel options that a bridge knows (`NXT_TLV_TABLE_REPLY`).
 ///
@@ -48,7 +48,7 @@ impl TlvMap {
         Ok(map)
     }
 
-    fn encode(&self, w: &mut Writer<'_>) {
+    fn encode(&self, w: &mut Writer<impl Sink>) {
         w.u16(self.class);
         w.u8(self.kind);
         w.u8(self.len);
@@ -64,7 +64,7 @@ impl TlvTable {
         Ok(Self { max_option_space, max_fields, maps: decode_all(r, TlvMap::decode)? })
     }
 
-    pub(super) fn encode(&self, w: &mut Writer<'_>) {
+    pub(super) fn encode(&self, w: &mut Writer<impl Sink>) {
         w.u32(self.max_option_space);
         w.u16(self.max_fields);
         w.zeros(10);
@@ -114,7 +114,7 @@ impl TlvTableMod {
         Ok(Self { command, maps: decode_all(r, TlvMap::decode)? })
     }
 
-    pub(super) fn encode(&self, w: &mut Writer<'_>) {
+    pub(super) fn encode(&self, w: &mut Writer<impl Sink>) {
         w.u16(self.command.to_wire());
         w.zeros(6);
         self.maps.iter().for_each(|map| map.encode(w));

@@ -7,7 +7,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::OnceLock;
 
 use super::table::{self, Access, FieldInfo, Kind, Maskable, Prerequisite};
-use crate::wire::{Reader, Result, Writer};
+use crate::wire::{Reader, Result, Sink, Writer};
 
 /// The classes of match fields that Open vSwitch uses, with the experimenter where the class is
 /// `OFPXMC_EXPERIMENTER` (0xffff).
@@ -233,12 +233,19 @@ impl OxmField {
         (self.class, self.number)
     }
 
-    /// Reads a header; returns the field and `hasmask`. The length is that of the payload alone.
+    /// Bytes of the header.
+    #[inline]
+    pub(crate) const fn header_len(self) -> usize {
+        if self.class.class == EXPERIMENTER { 8 } else { 4 }
+    }
+
+    /// Reads a header; returns the field and `hasmask`. The length is that of the payload alone. Loses nothing,
+    /// whatever the bytes are.
+    #[inline]
     pub(crate) fn decode_header(r: &mut Reader<'_>) -> Result<(Self, bool)> {
-        let class = r.u16()?;
-        let number = r.u8()?;
-        let len = r.u8()?;
-        let (number, has_mask) = (number >> 1, number & 1 != 0);
+        let header = r.u32()?;
+        let [_, _, number, len] = header.to_be_bytes();
+        let (class, number, has_mask) = ((header >> 16) as u16, number >> 1, number & 1 != 0);
         if class != EXPERIMENTER {
             return Ok((Self::new(Class::basic(class), number, len), has_mask));
         }
@@ -258,20 +265,18 @@ impl OxmField {
     }
 
     /// Writes a header for a payload of `len` bytes.
-    pub(crate) fn encode_header(self, w: &mut Writer<'_>, has_mask: bool, len: usize) {
-        w.u16(self.class.class);
-        w.u8(self.number << 1 | u8::from(has_mask));
-        match self.experimenter_id() {
-            None => w.len8(len, "match field"),
-            Some(experimenter) => {
-                w.len8(len + 4, "match field");
-                w.u32(experimenter);
-            }
+    pub(crate) fn encode_header(self, w: &mut Writer<impl Sink>, has_mask: bool, len: usize) {
+        let experimenter = self.experimenter_id();
+        let len = w.fit(len + if experimenter.is_some() { 4 } else { 0 }, "match field");
+        let [c0, c1] = self.class.class.to_be_bytes();
+        w.slice(&[c0, c1, self.number << 1 | u8::from(has_mask), len]);
+        if let Some(experimenter) = experimenter {
+            w.u32(experimenter);
         }
     }
 
     /// Writes the header of a field that stands alone.
-    pub(crate) fn encode(self, w: &mut Writer<'_>) {
+    pub(crate) fn encode(self, w: &mut Writer<impl Sink>) {
         self.encode_header(w, false, usize::from(self.len));
     }
 }

@@ -63,15 +63,20 @@ fn basic() -> Vec<Body> {
             capabilities,
         })
     };
-    let hello = |version, bitmaps: &[u32], other: &[Property]| {
-        Body::Hello(Hello { version, bitmaps: bitmaps.to_vec(), other: other.to_vec() })
+    let hello = |version, elements: &'static [u8]| {
+        Body::Hello(Hello { version, elements: Bytes::from_static(elements) })
     };
     let mut out = vec![
-        hello(6, &[1 << 6], &[]),
-        hello(6, &[0x7e], &[]),
-        hello(6, &[0x7e, 0], &[]),
-        hello(4, &[], &[]),
-        hello(6, &[0x40], &[property(2, b"what is this")]),
+        Body::Hello(Hello::new(6, &[1 << 6])),
+        Body::Hello(Hello::new(6, &[0x7e])),
+        Body::Hello(Hello::new(6, &[0x7e, 0])),
+        Body::Hello(Hello::new(6, &[0])),
+        Body::Hello(Hello::new(4, &[])),
+        hello(6, b"\0\x01\0\x08\0\0\0\x40\0\x02\0\x10what is this"),
+        hello(6, b"\0\x02\0\x06hmm?\0\x01\0\x08\0\0\0\x50"),
+        hello(5, b"\0\x01\0\x06\0\x40\0\0"),
+        hello(5, b"\0\x01\0\x09\0\0\0\x40"),
+        hello(5, b"\0\x01\0"),
         Body::FeaturesRequest,
         features(0x24f, 0),
         features(0xffff_ffff, 3),

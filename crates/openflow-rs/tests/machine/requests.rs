@@ -47,22 +47,50 @@ fn the_handshake() {
 #[test]
 fn a_switch_of_another_version_is_refused() {
     let mut rig = Rig::new(Config::default());
-    let mut hello = Hello::only_1_5();
-    hello.version = 1;
-    hello.bitmaps.clear();
-    rig.receive(1, Body::Hello(hello));
-    let outputs = rig.outputs();
-    let [Output::Failed(Error::Version { offer }), Output::Close(CloseReason::Handshake)] = &outputs[..]
-    else {
-        panic!("{outputs:?}")
-    };
-    assert_eq!(offer, "OpenFlow10");
+    rig.receive(1, Body::Hello(Hello::new(1, &[])));
+    assert_eq!(offer(&mut rig), "OpenFlow10");
 
     // It may say so with an error, whose data is a text.
     let mut rig = Rig::new(Config::default());
     let error = OfError { data: "we support only version 0x01".into(), ..OfError::standard(0, 0) };
     rig.receive(1, Body::Error(error));
-    assert!(matches!(&rig.outputs()[..], [Output::Failed(Error::Version { .. }), Output::Close(_)]));
+    assert_eq!(offer(&mut rig), "we support only version 0x01");
+}
+
+/// What a switch speaks that is refused for it.
+fn offer(rig: &mut Rig) -> String {
+    match &rig.outputs()[..] {
+        [Output::Failed(Error::Version { offer }), Output::Close(CloseReason::Handshake)] => offer.clone(),
+        outputs => panic!("{outputs:?}"),
+    }
+}
+
+/// Without a bitmap that can be read, the version in the header counts, at once (OpenFlow 1.5, section 7.5.1).
+#[test]
+fn elements_that_cannot_be_read_do_not_keep_a_hello_from_being_one() {
+    let broken: [&[u8]; 6] = [
+        &[0],                                              // no element
+        &[0, 1, 0, 3, 0, 0, 0, 0],                         // shorter than its header
+        &[0, 1, 0, 16, 0, 0, 0, 0x40],                     // longer than the message
+        &[0, 1, 0, 4, 0, 0, 0, 0],                         // a bitmap without bits
+        &[0, 1, 0, 6, 0, 0x40, 1, 1],                      // a half of one
+        &[0, 9, 0, 6, 1, 2, 3, 4, 0xff, 0xff, 0, 0, 0, 0], // of a type that nobody knows, and rubbish
+    ];
+    for elements in broken.map(Bytes::copy_from_slice) {
+        let mut rig = Rig::new(Config::default());
+        rig.receive(1, Body::Hello(Hello { version: 4, elements: elements.clone() }));
+        assert_eq!(offer(&mut rig), "OpenFlow10, OpenFlow11, OpenFlow12, OpenFlow13", "{elements:02x?}");
+
+        let mut rig = Rig::new(Config::default());
+        rig.sent();
+        rig.receive(1, Body::Hello(Hello { version: 6, elements: elements.clone() }));
+        assert_eq!(rig.sent().len(), 4, "it is asked on: {elements:02x?}");
+    }
+    // A bitmap that can be read counts, whatever else there is.
+    let elements = [&broken[5][..8], &[0, 1, 0, 8, 0, 0, 0, 0x10], &[1]].concat().into();
+    let mut rig = Rig::new(Config::default());
+    rig.receive(1, Body::Hello(Hello { version: 6, elements }));
+    assert_eq!(offer(&mut rig), "OpenFlow13");
 }
 
 #[test]
