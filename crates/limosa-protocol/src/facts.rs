@@ -19,6 +19,8 @@ pub struct Facts {
     pub interfaces: BTreeMap<String, InterfaceStatus>,
     /// The connection tracking zones of logical ports (`Bridge.external_ids:ct-zone-<port>`).
     pub zones: BTreeMap<String, u16>,
+    /// Whether those interfaces are said to be ready, by the same.
+    pub installed: BTreeMap<String, Installed>,
     /// Tunnels to other chassis, by the chassis' name.
     pub tunnels: BTreeMap<String, Tunnel>,
     /// Which `tun_metadata` field of the bridge holds OVN's Geneve option
@@ -34,4 +36,15 @@ pub struct Tunnel {
     pub ofport: u32,
     /// `Interface.type`: geneve, vxlan, stt.
     pub kind: String,
+}
+
+/// What the `external_ids` of an interface say of its being ready for use.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Installed {
+    /// `ovn-installed` is true.
+    pub installed: bool,
+    /// `ovn-installed-ts` is there: ovn-controller has said so itself.
+    pub by_ovn: bool,
+    /// `limosa-vouched`: the migration whose agent has said so.
+    pub vouched_by: Option<String>,
 }

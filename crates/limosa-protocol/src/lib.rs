@@ -29,9 +29,11 @@ pub mod node;
 pub mod object;
 pub mod strays;
 pub mod survey;
+pub mod vouch;
 
 pub use cookie::{Cookie, Purpose};
 pub use facts::Facts;
 pub use mac::MacAddr;
 pub use object::{Migration, NodeStatus, Phase, Role, Step};
 pub use survey::Survey;
+pub use vouch::Vouch;

@@ -10,13 +10,14 @@ use ofpacket::{Action, Flow};
 
 use crate::cookie::{Cookie, Purpose};
 use crate::diff::diff;
-use crate::facts::Facts;
+use crate::facts::{Facts, Installed};
 use crate::flows::{CannotWrite, Writer};
 use crate::layout::VifOutput;
 use crate::object::{
-    ConditionType, InterfaceStatus, Migration, NodeStatus, Phase, Problem, Role, Step, Truth,
+    ConditionType, InterfaceStatus, Migration, NodeStatus, Phase, Problem, Role, Step, Truth, Want,
 };
 use crate::survey::Survey;
+use crate::vouch::Vouch;
 
 /// How long the target takes direct and mirrored packets alike. The new flows
 /// reach the datapath's cache within a revalidation (at least 5 ms apart, and
@@ -42,6 +43,8 @@ pub struct Plan {
     pub status: NodeStatus,
     /// The connections that the target has to be given.
     pub carry: Option<Carry>,
+    /// What has to be written to the guest's interface in the local OVSDB.
+    pub vouch: Option<Vouch>,
     /// When to plan again although nothing has changed.
     pub wake_at: Option<Timestamp>,
 }
@@ -87,14 +90,25 @@ pub fn plan(
     let mut status = own.cloned().unwrap_or_else(|| NodeStatus::new(role));
     status.interface = facts.interfaces.get(&migration.spec.port).cloned();
     status.problem = None;
-    if phase.wants_flows() {
+    let returns = migration.spec.want == Want::Return;
+    if phase.wants_flows() && !returns {
         status.steps.remove(&Step::Cleaned);
     }
     let writer = Writer { facts, number: progress.number, role, subject };
-    let mut planner =
-        Planner { migration, writer, survey, status, now, incomplete: false, carry: None, wake_at: None };
+    let mut planner = Planner {
+        migration,
+        writer,
+        survey,
+        status,
+        now,
+        incomplete: false,
+        carry: None,
+        vouch: None,
+        wake_at: None,
+    };
     planner.note_activation();
     let flows = match phase {
+        _ if returns => planner.go_back(role),
         Phase::RollingBack => planner.roll_back(role),
         _ if phase.wants_flows() => planner.flows(role),
         _ => Ok(planner.clean()),
@@ -105,7 +119,8 @@ pub fn plan(
         // to open or close anything.
         survey.of_migration(progress.number).cloned().collect()
     });
-    Some(Plan { flows, status: planner.status, carry: planner.carry, wake_at: planner.wake_at })
+    let Planner { status, carry, vouch, wake_at, .. } = planner;
+    Some(Plan { flows, status, carry, vouch, wake_at })
 }
 
 struct Planner<'a> {
@@ -117,6 +132,7 @@ struct Planner<'a> {
     /// Some flow could not be written yet.
     incomplete: bool,
     carry: Option<Carry>,
+    vouch: Option<Vouch>,
     wake_at: Option<Timestamp>,
 }
 
@@ -131,7 +147,8 @@ impl Planner<'_> {
             self.status.take(Step::Activated, at.unwrap_or(self.now));
         }
         let announced = self.migration.status.progress.condition(ConditionType::Announced);
-        if self.status.role == Role::Target && announced.is_some_and(|c| c.status == Truth::False) {
+        let told = announced.is_some_and(|c| c.status == Truth::False);
+        if told && self.status.role == Role::Target && self.status.interface.is_some() {
             self.status.take(Step::Activated, self.now);
         }
     }
@@ -191,9 +208,52 @@ impl Planner<'_> {
         Ok(self.clean())
     }
 
+    /// The guest is on the source for good. The source's own flows go at once,
+    /// and OVN's carry its traffic as far as they stand. The target shuts its
+    /// gate, for as long as something may come out of the interface there; all
+    /// look to the source while OVN has no flow for the port, until every
+    /// chassis has followed the way back.
+    fn go_back(&mut self, role: Role) -> Result<Vec<Flow>, CannotWrite> {
+        let from = &self.migration.spec.from;
+        let caught_up = self.migration.status.progress.condition(ConditionType::CaughtUp);
+        let followed = self.migration.phase() == Phase::RollingBack && caught_up.is_some();
+        let interface = self.interface().filter(|_| role == Role::Target);
+        let flows = match interface {
+            Some(interface) => self.write([
+                Ok(self.writer.gate_out(interface.ofport)),
+                self.writer.take(from),
+                Ok(self.writer.gate_mirrored()),
+                self.writer.gate_direct(),
+                self.writer.guard(from),
+            ])?,
+            None if role == Role::Source || followed => return Ok(self.clean()),
+            None => self.write([self.writer.guard(from)])?,
+        };
+        self.withdraw(false);
+        self.status.steps.remove(&Step::Cleaned);
+        Ok(flows)
+    }
+
     fn clean(&mut self) -> Vec<Flow> {
-        self.take_if_settled(&[], Step::Cleaned);
+        self.withdraw(self.migration.phase() == Phase::Released);
+        if self.vouch.is_none() {
+            self.take_if_settled(&[], Step::Cleaned);
+        }
         Vec::new()
+    }
+
+    /// Takes back what was said of the target's interface.
+    fn withdraw(&mut self, true_now: bool) {
+        if self.status.role == Role::Target
+            && let Some(interface) = &self.status.interface
+        {
+            let name = &self.migration.metadata.name;
+            self.vouch = Vouch::take_back(&interface.name, self.installed(), name, true_now);
+        }
+    }
+
+    fn installed(&self) -> Option<&Installed> {
+        self.writer.facts.installed.get(&self.migration.spec.port)
     }
 
     /// The source mirrors only what the target's gate holds back.
@@ -203,7 +263,8 @@ impl Planner<'_> {
         if interface.is_none() && !self.migration.phase().is_past_activation() {
             self.status.problem = Some(self.interface_missing());
         }
-        if !self.migration.target().is_some_and(|target| target.has(Step::Armed)) {
+        let is_ready = |target: &NodeStatus| target.has(Step::Armed) || target.has(Step::Activated);
+        if !self.migration.target().is_some_and(is_ready) {
             return Ok(Vec::new());
         }
         let ofport = interface.map(|interface| interface.ofport);
@@ -265,6 +326,10 @@ impl Planner<'_> {
                 self.writer.announce(ofport, from),
                 self.writer.guard(from),
             ])?;
+            if self.is_settled(&flows) {
+                let name = &self.migration.metadata.name;
+                self.vouch = Vouch::give(&interface.name, self.installed(), name);
+            }
             if interface.link_up {
                 self.take_if_settled(&flows, Step::Armed);
             } else {
@@ -322,12 +387,14 @@ impl Planner<'_> {
 
     /// A step is taken when the bridge is seen to hold its flows.
     fn take_if_settled(&mut self, flows: &[Flow], step: Step) {
-        if !self.status.has(step)
-            && !self.incomplete
-            && diff(flows, self.survey.of_migration(self.writer.number)).is_empty()
-        {
+        if !self.status.has(step) && self.is_settled(flows) {
             self.status.take(step, self.now);
         }
+    }
+
+    /// The bridge is seen to hold all of these flows, and no others of this migration.
+    fn is_settled(&self, flows: &[Flow]) -> bool {
+        !self.incomplete && diff(flows, self.survey.of_migration(self.writer.number)).is_empty()
     }
 
     fn interface(&self) -> Option<InterfaceStatus> {

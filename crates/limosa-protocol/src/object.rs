@@ -60,9 +60,15 @@ pub struct Spec {
     /// What is wanted of this migration.
     #[serde(default)]
     pub want: Want,
-    /// Whose port it is.
+    /// Whose port it is. Whoever fills this in knows where the guest runs, and
+    /// says so in `want`: a port that the target has claimed too early is then
+    /// taken back instead of being refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guest: Option<Guest>,
+    /// Migrate the port although its options say that somebody else (a CNI's own
+    /// live migration) does; they are put back at the end.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub take_over: bool,
 }
 
 /// The virtual machine as its orchestrator names it; for people, and for
@@ -81,7 +87,8 @@ pub struct Guest {
 impl Spec {
     /// A request to move a port, with everything else as it is by default.
     pub fn new(port: impl Into<String>, from: impl Into<String>, to: Option<String>) -> Self {
-        Self { port: port.into(), from: from.into(), to, mac: None, want: Want::default(), guest: None }
+        let (port, from) = (port.into(), from.into());
+        Self { port, from, to, mac: None, want: Want::default(), guest: None, take_over: false }
     }
 
     /// The name of the target; empty while it is not known, which is never so
@@ -134,11 +141,23 @@ pub struct Progress {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub barrier: Option<Barrier>,
     pub conditions: Vec<Condition>,
+    /// How often another chassis has claimed the port before the guest ran there.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub stolen: u32,
+    /// How often the northbound options had to be set again because someone else
+    /// had changed them.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub overwritten: u32,
     /// Since when the guest's interface on a side that was ready has been gone, or its link down.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub missing_since: BTreeMap<Role, Timestamp>,
     /// When each phase was reached.
     pub steps: BTreeMap<Phase, Timestamp>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_zero(n: &u32) -> bool {
+    *n == 0
 }
 
 /// What moves.
@@ -152,12 +171,16 @@ pub struct Subject {
     pub port_key: u16,
 }
 
-/// The northbound options as they were before the migration.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+/// Two options of `Logical_Switch_Port`: as they were before the migration, or
+/// as they are to be after it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Restore {
-    /// `Logical_Switch_Port.options:requested-chassis`, if there was one.
+    /// `options:requested-chassis`, if there was one.
     pub requested_chassis: Option<String>,
+    /// `options:activation-strategy`, if there was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub activation_strategy: Option<String>,
 }
 
 /// A change of the northbound options on its way to the chassis.
@@ -189,7 +212,7 @@ pub enum Phase {
     Arming,
     /// Both sides are ready: the guest may resume on the target.
     Armed,
-    /// The guest has announced itself on the target; OVN binds the port there as well.
+    /// The guest runs on the target; OVN binds the port there as well.
     Activated,
     /// OVN's own flows stand on the target; every chassis has caught up, or the deadline has passed.
     Bound,
@@ -199,7 +222,7 @@ pub enum Phase {
     Released,
     /// Nothing of ours is left. The guest is on the target.
     Completed,
-    /// It failed before the guest ran on the target; flows are being taken away.
+    /// The guest stays on the source, or is back there; flows are being taken away.
     RollingBack,
     /// Nothing of ours is left. The guest is on the source.
     RolledBack,
@@ -413,6 +436,12 @@ pub enum ConditionType {
     Progressing,
     /// Every chassis followed the last change of the northbound options in time.
     CaughtUp,
+    /// False: another chassis has claimed the port before the guest ran there.
+    /// Absent while nothing of the kind has happened.
+    OnSource,
+    /// False: someone else has changed the options that Limosa had set. Absent
+    /// while nothing of the kind has happened.
+    Undisturbed,
     /// How it ended.
     Succeeded,
 }
@@ -444,6 +473,11 @@ impl Progress {
                 self.conditions.push(Condition { kind, status, reason, message, last_transition_time: now });
             }
         }
+    }
+
+    /// Takes a condition away: nothing is to be said of it any more.
+    pub fn forget_condition(&mut self, kind: ConditionType) {
+        self.conditions.retain(|condition| condition.kind != kind);
     }
 
     /// Enters a phase and notes when.

@@ -8,7 +8,7 @@ use limosa_protocol::diff::diff;
 use limosa_protocol::facts::Tunnel;
 use limosa_protocol::flows::CONTROLLER_ID;
 use limosa_protocol::node::Plan;
-use limosa_protocol::object::{InterfaceStatus, Migration, NodeStatus, Problem};
+use limosa_protocol::object::{InterfaceStatus, Migration, NodeStatus, Problem, Want};
 use limosa_protocol::{Cookie, Facts, Phase, Role, Step, Survey};
 use ofpacket::{Flow, FlowMod};
 use uuid::Uuid;
@@ -198,6 +198,8 @@ impl World {
                     let link_up = self.guest.link_up(chassis);
                     let interface = InterfaceStatus { name: "tap0".to_owned(), ofport: *ofport, link_up };
                     facts.interfaces.insert(PORT.to_owned(), interface);
+                    let said = self.guest.installed.get(chassis).cloned().unwrap_or_default();
+                    facts.installed.insert(PORT.to_owned(), said);
                 }
                 Port::Peer => {}
             }
@@ -268,12 +270,14 @@ impl World {
         agent.facts.layout = survey.layout;
         agent.facts.geneve_index = self.switches[a].mapped.then_some(0);
         let mut turn = Turn::default();
-        let mut wanted = Vec::new();
+        let (mut wanted, mut vouch, mut returns) = (Vec::new(), None, false);
         if let Some(object) = agent.snapshot.object.clone() {
             let own = agent.own(&object, a).cloned();
             let facts = agent.facts.clone();
             if let Some(plan) = self.plan(a, &object, own.as_ref(), &facts, &survey, now) {
                 wanted = plan.flows;
+                vouch = plan.vouch;
+                returns = object.spec.want == Want::Return && plan.status.problem.is_none();
                 turn.wake =
                     plan.wake_at.map(|at| at.duration_since(now).as_micros().max(0) as Time + self.now);
                 turn.status = Some((object.metadata.uid, plan.status));
@@ -282,6 +286,10 @@ impl World {
         turn.mods = diff(&wanted, survey.ours.iter());
         if turn.mods.is_empty() {
             self.settled(a, table.version);
+            self.ledger.heeds(a, returns, self.now);
+        }
+        if let Some(vouch) = vouch {
+            self.vouch(a, &vouch);
         }
         let agent = &mut self.agents[a];
         let fresh = |(sent, at): &(Vec<FlowMod>, Time)| *sent == turn.mods && self.now < at + RESEND;

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use jiff::Timestamp;
 use limosa_protocol::lifecycle::{Binding, Change, Decision, LogicalPort, World as Databases, decide};
-use limosa_protocol::object::{Barrier, ConditionType, Problem, Progress, Truth};
+use limosa_protocol::object::{Barrier, ConditionType, Problem, Progress, Restore, Truth};
 use limosa_protocol::{MacAddr, Migration, Phase};
 
 use crate::Time;
@@ -35,6 +35,9 @@ pub(crate) struct Controller {
     not_before: Time,
     timer: u32,
     waits: u32,
+    /// What it changed the options to last, and how often at full speed.
+    set: Option<(Restore, Time)>,
+    hurries: u32,
 }
 
 /// A turn under way.
@@ -53,10 +56,10 @@ struct Turn {
 #[derive(Debug, Clone)]
 pub(crate) enum Write {
     Progress(Progress),
-    /// The northbound option, if it is still what was seen.
+    /// The northbound options, if they are still what was seen.
     Option {
-        seen: Option<String>,
-        value: Option<String>,
+        seen: Restore,
+        value: Restore,
         nb_cfg: i64,
     },
     /// What was set, noted in the object.
@@ -209,7 +212,9 @@ impl World {
     fn carry_out(&mut self) {
         let Some(turn) = &mut self.controller.turn else { return };
         let value = match &turn.change {
-            Some(Change::Set { requested_chassis, .. }) => Some(requested_chassis.clone()),
+            Some(Change::Set { requested_chassis, .. }) => {
+                Restore { requested_chassis: Some(requested_chassis.clone()), activation_strategy: None }
+            }
             Some(Change::Restore(value)) => value.clone(),
             None if turn.entered => return self.advance(),
             None => {
@@ -217,7 +222,7 @@ impl World {
                 return self.end_controller_turn(wait);
             }
         };
-        let seen = self.controller.nb.requested.clone();
+        let seen = self.controller.nb.options();
         self.write(Write::Option { seen, value, nb_cfg: 0 });
     }
 
@@ -233,6 +238,11 @@ impl World {
         if !self.controls(run) && self.rng.bool() {
             return;
         }
+        // The store refuses what was made of an object that has changed since.
+        let outlived = self.controller.run > run + 1;
+        if outlived && !matches!(write, Write::Option { .. }) {
+            return self.coverage.count("a dead controller's write refused", None);
+        }
         let result = match write {
             Write::Progress(progress) | Write::Barrier(progress) => {
                 let (takes, answers) = self.store_answers();
@@ -244,10 +254,11 @@ impl World {
             }
             Write::Option { seen, value, .. } => {
                 let away = self.now < self.controller.away_until;
-                if (away && self.rng.bool()) || seen != self.nb.requested {
+                if (away && self.rng.bool()) || seen != self.nb.options() {
                     None
                 } else {
-                    let nb_cfg = self.set_requested(value.clone());
+                    self.check_fight(&seen, &value);
+                    let nb_cfg = self.set_options(value.clone());
                     (!away).then_some(Write::Option { seen, value, nb_cfg })
                 }
             }
@@ -292,6 +303,21 @@ impl World {
         }
     }
 
+    /// Options that someone else changes are not set again at full speed.
+    fn check_fight(&mut self, seen: &Restore, value: &Restore) {
+        let now = self.now;
+        let last = self.controller.set.replace((value.clone(), now));
+        if seen == value {
+            return;
+        }
+        // Once may be: it had decided to ask for `hv_cfg` again before it saw.
+        let hurries = last.is_some_and(|(last, at)| last == *value && now < at + RETRY * 9 / 10);
+        self.controller.hurries = if hurries { self.controller.hurries + 1 } else { 0 };
+        if self.controller.hurries > 1 {
+            self.violate("the options are fought over at full speed".to_owned());
+        }
+    }
+
     fn end_controller_turn(&mut self, wait: Option<Time>) {
         self.controller.turn = None;
         self.controller.timer += 1;
@@ -311,7 +337,7 @@ impl World {
             kind: String::new(),
             macs: vec![MacAddr(std::array::from_fn(|i| mac[i + 2]))],
             requested_chassis: nb.requested.clone(),
-            activation_strategy: None,
+            activation_strategy: nb.strategy.clone(),
             pinned_by: None,
         };
         let binding = Binding {

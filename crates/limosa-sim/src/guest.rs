@@ -3,8 +3,9 @@
 
 use std::rc::Rc;
 
-use limosa_protocol::Phase;
-use limosa_protocol::object::{Migration, Spec, Want};
+use limosa_protocol::facts::Installed;
+use limosa_protocol::object::{self, Migration, Restore, Spec, Want};
+use limosa_protocol::{Phase, Vouch};
 use uuid::Uuid;
 
 use crate::agent::PORT;
@@ -12,6 +13,7 @@ use crate::faults::Fault;
 use crate::packet::{Packet, field};
 use crate::pipeline::{GUEST_MAC, NAMES, SOURCE, TARGET, peer_mac};
 use crate::store::View;
+use crate::story::{Plot, Story};
 use crate::switch::Port;
 use crate::world::{Event, World};
 use crate::{Options, Time};
@@ -25,32 +27,27 @@ pub(crate) enum Place {
     Target,
 }
 
-/// What the hypervisor has in mind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Story {
-    /// The guest moves.
-    Moves,
-    /// The migration is cancelled before the guest was stopped.
-    Cancelled,
-    /// The target's QEMU dies before the guest ran there.
-    TargetDies,
-    /// Someone aborts the migration while the hypervisor goes on.
-    RacedAbort,
-    /// The target dies after the guest has announced itself there; the source resumes.
-    FailsBack,
-}
-
 /// One step of the hypervisor.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Move {
     Create,
+    /// The object learns its target.
+    NameTarget,
     Plug,
+    /// The story begins, whatever Limosa has to say.
+    Begin,
     /// Frames of the target's interface that are not the guest's.
     Noise(u8),
     Stop,
     Resume,
     Rarp,
     Abort,
+    /// The orchestrator says that the guest runs on the target.
+    Activate,
+    /// The orchestrator says that the guest is on the source for good.
+    Return,
+    /// A CNI changes the port's options.
+    Meddle,
     LinkDown,
     ResumeOnSource,
     UnplugSource,
@@ -64,8 +61,17 @@ pub(crate) struct Guest {
     pub(crate) epoch: u32,
     /// When the target's switch has learned of it.
     pub(crate) announced_at: Option<Time>,
-    pub(crate) story: Story,
-    pub(crate) pinned: Option<String>,
+    pub(crate) plot: Plot,
+    /// The northbound options before the migration.
+    pub(crate) options: Restore,
+    /// The orchestrator has said that the guest runs on the target.
+    pub(crate) told: bool,
+    pub(crate) ran_on_target: bool,
+    /// The orchestrator has said that it is back there only after the end.
+    pub(crate) told_late: bool,
+    /// What is said of the interfaces on source and target.
+    pub(crate) installed: [Installed; 2],
+    meddled: u32,
     /// An announcement passed a target's switch that was in order, unnoticed.
     pub(crate) overheard: bool,
     /// The target's switch has been wiped since.
@@ -87,25 +93,23 @@ const ETH_TYPE_IPV6: u64 = 0x86dd;
 
 impl Guest {
     pub(crate) fn draw(rng: &mut fastrand::Rng, options: &Options) -> Self {
-        let story = match rng.u8(0..100) {
-            0..64 => Story::Moves,
-            64..74 => Story::Cancelled,
-            74..84 => Story::TargetDies,
-            84..92 => Story::RacedAbort,
-            _ if options.fail_back => Story::FailsBack,
-            _ => Story::Moves,
-        };
+        let plot = Plot::draw(rng, options);
         Self {
             place: Place::Source,
             epoch: 0,
             announced_at: None,
-            story,
-            pinned: None,
+            target_link_up: true,
+            plot,
+            options: Restore::default(),
+            told: false,
+            ran_on_target: false,
+            told_late: false,
+            installed: Default::default(),
+            meddled: 0,
             overheard: false,
             wiped_since: false,
             view: View::default(),
             plugged: [true, false],
-            target_link_up: true,
             planned: false,
             unplugs_source: false,
             gave_up: false,
@@ -114,7 +118,8 @@ impl Guest {
     }
 
     pub(crate) fn link_up(&self, chassis: usize) -> bool {
-        chassis != TARGET || self.target_link_up
+        let started = !self.plot.waits_for_cni || self.installed[1].installed || self.place == Place::Target;
+        chassis != TARGET || (self.target_link_up && started)
     }
 
     pub(crate) fn is_plugged(&self, chassis: usize) -> bool {
@@ -126,6 +131,7 @@ impl World {
     fn becomes(&mut self, place: Place) {
         self.note(|| format!("guest: {place:?}"));
         self.guest.place = place;
+        self.guest.ran_on_target |= place == Place::Target;
         self.guest.epoch += 1;
         self.stir();
     }
@@ -155,48 +161,28 @@ impl World {
                 let delay = self.some(0, 30_000);
                 self.after(delay, Event::Hypervisor(Move::Plug));
             }
-            Phase::Armed if !self.guest.planned => {
-                self.guest.planned = true;
-                self.begin_story();
-            }
-            Phase::Released if !self.guest.unplugs_source && self.guest.place == Place::Target => {
-                self.guest.unplugs_source = true;
-                let delay = self.some(0, 100_000);
-                self.after(delay, Event::Hypervisor(Move::UnplugSource));
-            }
+            Phase::Armed if !self.guest.planned => self.begin_story(),
+            Phase::Released if self.guest.place == Place::Target => self.leaves_source(),
+            Phase::Rejected if self.guest.place == Place::Target => self.leaves_source(),
             Phase::RollingBack | Phase::RolledBack | Phase::Rejected => self.gives_up(),
             _ => {}
         }
     }
 
+    /// The source is torn down; not by a hypervisor that has lost the answer of
+    /// the target's.
+    fn leaves_source(&mut self) {
+        let knows = self.guest.plot.story != Story::FailsBack;
+        if knows && !std::mem::replace(&mut self.guest.unplugs_source, true) {
+            let delay = self.some(0, 100_000);
+            self.after(delay, Event::Hypervisor(Move::UnplugSource));
+        }
+    }
+
     fn begin_story(&mut self) {
-        let soon = self.some(500, 60_000);
-        // A large guest takes minutes; here it is long enough for every deadline.
-        let copied = if self.rng.u8(0..10) == 0 { soon + 40_000_000 } else { soon };
-        let pause = self.rng.u64(200..30_000);
-        let other = self.some(0, 40_000);
-        let steps = match self.guest.story {
-            Story::Moves => vec![(copied, Move::Stop), (copied + pause, Move::Resume)],
-            Story::Cancelled => vec![(copied, Move::Abort)],
-            Story::TargetDies if self.rng.bool() => vec![
-                (copied, Move::Stop),
-                (copied + pause / 2, Move::LinkDown),
-                (copied + pause, Move::ResumeOnSource),
-            ],
-            Story::TargetDies => vec![(copied, Move::UnplugTarget)],
-            Story::RacedAbort => vec![
-                (copied, Move::Stop),
-                (copied + pause, Move::Resume),
-                ((copied + pause / 2 + other).saturating_sub(20_000), Move::Abort),
-            ],
-            Story::FailsBack => vec![
-                (copied, Move::Stop),
-                (copied + pause, Move::Resume),
-                (copied + pause + other, Move::LinkDown),
-                (copied + pause + other + 1_000, Move::ResumeOnSource),
-                (copied + pause + other + 1_000 + other, Move::Abort),
-            ],
-        };
+        self.guest.planned = true;
+        let (soon, other) = (self.some(500, 60_000), self.some(0, 40_000));
+        let steps = self.guest.plot.clone().steps(&mut self.rng, soon, other);
         for (delay, step) in steps {
             self.after(delay, Event::Hypervisor(step));
         }
@@ -216,9 +202,28 @@ impl World {
         let gave_up = self.guest.gave_up;
         match step {
             Move::Create => self.create(),
+            Move::NameTarget if self.phase().is_final() => {}
+            Move::NameTarget => self.edit(|object| object.spec.to = Some(NAMES[TARGET].to_owned())),
+            Move::Activate if self.guest.place == Place::Target => {
+                self.coverage.count("told to activate", Some(self.phase()));
+                self.note(|| "orchestrator: the guest runs on the target".to_owned());
+                self.guest.told = true;
+                self.edit(|object| object.spec.want = Want::Activate);
+            }
+            Move::Return if self.guest.place == Place::Source => {
+                self.coverage.count("told to return", Some(self.phase()));
+                self.note(|| "orchestrator: the guest is on the source for good".to_owned());
+                self.guest.told_late |= self.phase().is_final();
+                self.edit(|object| object.spec.want = Want::Return);
+            }
+            Move::Meddle => self.meddle(),
+            Move::Begin => self.begin_story(),
             Move::Plug if self.guest.plugged[1] || gave_up => {}
             Move::Plug => {
                 self.guest.plugged[1] = true;
+                if self.guest.plot.is_meddled_with() {
+                    self.ledger.meddle();
+                }
                 self.plug(TARGET);
                 for i in 0..3 {
                     let delay = self.rng.u64(0..40_000);
@@ -229,6 +234,16 @@ impl World {
             Move::Stop if self.guest.place == Place::Source && !gave_up => self.becomes(Place::Nowhere),
             Move::Resume if self.guest.place == Place::Nowhere && self.can_resume_on_target() => {
                 self.becomes(Place::Target);
+                if self.guest.view.object.as_ref().is_some_and(|o| o.phase() == Phase::Rejected) {
+                    self.leaves_source();
+                }
+                if self.guest.plot.story == Story::Paused && self.guest.plot.link_down {
+                    self.guest.target_link_up = false;
+                    self.ports_changed(TARGET);
+                }
+                if !self.announces() {
+                    return;
+                }
                 let late = if self.rng.u8(0..8) == 0 { 0 } else { 1 };
                 for delay in RARPS {
                     let jitter = self.rng.u64(0..300);
@@ -238,13 +253,17 @@ impl World {
             Move::Resume if self.guest.place == Place::Nowhere => {
                 self.becomes(Place::Source);
                 self.gives_up();
+                if self.guest.plot.story == Story::Hasty {
+                    let delay = self.some(0, 100_000);
+                    self.after(delay, Event::Hypervisor(Move::Return));
+                }
             }
             Move::Rarp if self.guest.place == Place::Target => self.rarp(GUEST_MAC),
             Move::Abort => {
                 self.note(|| "hypervisor: wants the migration aborted".to_owned());
                 self.coverage.count("aborted", Some(self.phase()));
                 self.edit(|object| object.spec.want = Want::Abort);
-                if self.guest.story == Story::Cancelled {
+                if self.guest.plot.story == Story::Cancelled {
                     self.gives_up();
                 }
             }
@@ -258,12 +277,11 @@ impl World {
             Move::ResumeOnSource if self.guest.place == Place::Nowhere => {
                 self.becomes(Place::Source);
                 let phase = self.phase();
-                if matches!(phase, Phase::RollingBack | Phase::RolledBack)
-                    || self.guest.story == Story::FailsBack
-                {
+                if matches!(phase, Phase::RollingBack | Phase::RolledBack) {
                     self.gives_up();
                 }
             }
+            Move::UnplugSource if self.guest.place == Place::Source => {}
             Move::UnplugSource => self.unplug(SOURCE),
             Move::UnplugTarget => {
                 if self.guest.place != Place::Target {
@@ -271,7 +289,8 @@ impl World {
                     self.unplug(TARGET);
                 }
             }
-            Move::Stop | Move::Resume | Move::Rarp | Move::ResumeOnSource => {}
+            Move::Stop | Move::Resume | Move::Rarp | Move::ResumeOnSource | Move::Activate | Move::Return => {
+            }
         }
     }
 
@@ -284,15 +303,86 @@ impl World {
     }
 
     fn create(&mut self) {
-        self.guest.pinned.clone_from(&self.nb.requested);
-        let spec = Spec::new(PORT, NAMES[SOURCE], Some(NAMES[TARGET].to_owned()));
+        let plot = self.guest.plot.clone();
+        self.guest.options = self.nb.options();
+        let target = (!plot.late_target).then(|| NAMES[TARGET].to_owned());
+        let mut spec = Spec::new(PORT, NAMES[SOURCE], target);
+        spec.take_over = plot.take_over;
+        spec.guest = plot.orchestrated.then(|| object::Guest {
+            vm: "vm".to_owned(),
+            nic: "default".to_owned(),
+            migration: "m".to_owned(),
+        });
         let object = Migration::new("m".to_owned(), Uuid::from_u128(42), spec, self.timestamp());
         self.store.object = Some(Rc::new(object));
         self.publish();
-        if self.guest.story == Story::Cancelled && self.rng.bool() {
-            let delay = self.some(0, 150_000);
-            self.after(delay, Event::Hypervisor(Move::Abort));
+        if plot.late_target {
+            let delay = self.some(0, 300_000);
+            self.after(delay, Event::Hypervisor(Move::NameTarget));
         }
+        if matches!(plot.story, Story::Cancelled | Story::Returned) && self.rng.bool() {
+            let delay = self.some(0, 150_000);
+            let gives_up = if plot.story == Story::Returned { Move::Return } else { Move::Abort };
+            self.after(delay, Event::Hypervisor(gives_up));
+        }
+        if plot.early_plug || plot.story == Story::Hasty {
+            let delay = self.rng.u64(0..60_000);
+            self.after(delay, Event::Hypervisor(Move::Plug));
+        }
+        if plot.story == Story::Hasty {
+            let delay = self.rng.u64(60_000..200_000);
+            self.after(delay, Event::Hypervisor(Move::Begin));
+        }
+        if plot.meddles > 0 {
+            let delay = self.some(10_000, 400_000);
+            self.after(delay, Event::Hypervisor(Move::Meddle));
+        }
+    }
+
+    /// A CNI that moves the port in its own way, and sets its options again
+    /// as soon as it sees that they are not there.
+    fn meddle(&mut self) {
+        let phase = self.phase();
+        if self.guest.meddled == self.guest.plot.meddles || phase >= Phase::Released {
+            return;
+        }
+        if phase >= Phase::Pinning {
+            self.guest.meddled += 1;
+            self.coverage.count("options overwritten", Some(phase));
+            self.ledger.meddle();
+            let requested = [None, Some("a,b".to_owned()), Some(NAMES[TARGET].to_owned())];
+            let requested_chassis = requested[self.rng.usize(0..3)].clone();
+            let activation_strategy = self.rng.bool().then(|| "rarp".to_owned());
+            self.set_options(Restore { requested_chassis, activation_strategy });
+        }
+        let delay = self.some(2_000, 300_000);
+        self.after(delay, Event::Hypervisor(Move::Meddle));
+    }
+
+    fn announces(&self) -> bool {
+        match self.guest.plot.story {
+            Story::Paused => false,
+            Story::Hasty => !self.guest.plot.link_down,
+            _ => true,
+        }
+    }
+
+    /// An agent writes what it has to say of an interface.
+    pub(crate) fn vouch(&mut self, chassis: usize, vouch: &Vouch) {
+        let plugged = self.guest.is_plugged(chassis);
+        let Some(said) = self.guest.installed.get_mut(chassis).filter(|_| plugged) else { return };
+        match vouch {
+            Vouch::Give { by, .. } => {
+                *said = Installed { installed: true, by_ovn: false, vouched_by: Some(by.clone()) };
+            }
+            Vouch::TakeBack { installed, .. } => {
+                said.vouched_by = None;
+                said.installed &= !installed;
+            }
+        }
+        self.coverage.count("vouched", Some(self.phase()));
+        self.note(|| format!("agent {}: {vouch:?}", NAMES[chassis]));
+        self.ports_changed(chassis);
     }
 
     /// An interface with the guest's name appears on a bridge.
@@ -306,6 +396,7 @@ impl World {
 
     fn unplug(&mut self, chassis: usize) {
         self.note(|| format!("hypervisor: unplugs from {}", NAMES[chassis]));
+        self.guest.installed[chassis] = Installed::default();
         self.guest.plugged[chassis] = false;
         self.switches[chassis].ports.retain(|(_, port)| *port != Port::Guest);
         self.ports_changed(chassis);
@@ -367,9 +458,12 @@ impl World {
         if !self.guest.is_plugged(chassis) || self.switches[chassis].ofport(Port::Guest).is_none() {
             return;
         }
+        // A source that is gone for long has no guest to take back.
+        let gap = if chassis == SOURCE && self.guest.plot.story == Story::FailsBack { 0 } else { gap };
         self.coverage.count("re-plugged", Some(self.phase()));
         self.note(|| format!("switch {}: the interface goes", NAMES[chassis]));
         self.disturb(chassis);
+        self.guest.installed[chassis] = Installed::default();
         self.ledger.block(chassis, true);
         self.ledger.rebinds(chassis, self.now + gap + 100_000 * self.slow);
         self.switches[chassis].ports.retain(|(_, port)| *port != Port::Guest);
@@ -388,7 +482,10 @@ impl World {
         if chassis == TARGET && taken_back && self.guest.place != Place::Target {
             self.guest.gave_up = true;
             self.unplug(chassis);
-        } else if chassis == SOURCE && matches!(phase, Phase::Released | Phase::Completed) {
+        } else if chassis == SOURCE
+            && matches!(phase, Phase::Released | Phase::Completed)
+            && self.guest.plot.story != Story::FailsBack
+        {
             self.guest.unplugs_source = true;
             self.unplug(chassis);
         } else if self.guest.is_plugged(chassis) {

@@ -14,16 +14,16 @@
 //! At rest: everything has come to an end, packets arrive exactly once on every
 //! path, no flow of ours is left and the northbound option is what it should be.
 //!
-//! A lost packet is excused for the reasons in [`Excuse`], and for no other.
+//! A lost packet is excused for the reasons in [`crate::excuse::Excuse`], and for no other.
 
 use std::collections::BTreeMap;
 
 use limosa_protocol::node::Plan;
-use limosa_protocol::object::{ConditionType, Truth};
+use limosa_protocol::object::ConditionType;
 use limosa_protocol::{Cookie, Migration, Phase, Purpose, Role, Step};
 
 use crate::Time;
-use crate::guest::{Place, Story};
+use crate::guest::Place;
 use crate::packet::{Packet, field};
 use crate::pipeline::{GUEST_KEY, GUEST_MAC, NAMES, SOURCE, TARGET, peer_mac};
 use crate::switch::Port;
@@ -32,56 +32,18 @@ use crate::world::{Event, World};
 /// Packets that nobody waits for: announcements and noise.
 pub(crate) const NOBODY: u32 = u32::MAX;
 /// How long after a disturbance packets may still be on their way.
-const IN_FLIGHT: Time = 5_000;
-
-/// Why the data plane itself, and not the protocol, has lost a packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Excuse {
-    /// The guest was stopped, resumed or announced itself while the packet was
-    /// on its way, or had not announced itself yet: nobody can know where it is.
-    GuestMoved,
-    /// A switch on the path was down, had been wiped, or had a port that had
-    /// just got another number; until OVN's flows, and ours, are back, and where
-    /// OVN binds a port anew that was plugged anew, until all have followed.
-    Disturbed,
-    /// ovn-controller had deleted its flow towards the port and not yet added
-    /// the new one (or the port was bound to nobody), where the agent was down
-    /// and could not have its guard in place, or pointing to the target.
-    HoleWithoutAgent,
-    /// The same before the migration has flows or after it, when something of
-    /// OVN's has been killed, or an interface was plugged anew.
-    HoleOutside,
-    /// An ovn-controller on the path was dead or stuck for so long that the
-    /// migration went on without it.
-    OvnMissing,
-    /// A person aborted the migration while the hypervisor went on, and the
-    /// target's agent, which alone could have told, was down beyond the deadline.
-    AbortedUnseen,
-}
-
-impl Excuse {
-    const fn label(self) -> &'static str {
-        match self {
-            Self::GuestMoved => "lost: the guest moved",
-            Self::Disturbed => "lost: switch down, wiped or renumbered",
-            Self::HoleWithoutAgent => "lost: OVN's hole where the agent was down",
-            Self::HoleOutside => "lost: OVN's hole before or after the migration",
-            Self::OvnMissing => "lost: ovn-controller gone beyond the deadline",
-            Self::AbortedUnseen => "lost: aborted by hand, the target's agent down",
-        }
-    }
-}
+pub(crate) const IN_FLIGHT: Time = 5_000;
 
 /// A packet that someone waits for.
 #[derive(Debug)]
-struct Flight {
-    peer: usize,
-    to_guest: bool,
-    sent: Time,
-    epoch: u32,
+pub(crate) struct Flight {
+    pub(crate) peer: usize,
+    pub(crate) to_guest: bool,
+    pub(crate) sent: Time,
+    pub(crate) epoch: u32,
     /// It has to arrive.
-    due: bool,
-    at_rest: bool,
+    pub(crate) due: bool,
+    pub(crate) at_rest: bool,
     copies: u32,
     arrived: u32,
     /// Where the guest was when it took it the first time.
@@ -106,11 +68,20 @@ pub(crate) struct Ledger {
     flights: BTreeMap<u32, Flight>,
     next: u32,
     disturbed: Vec<Disturbance>,
-    hole_until: Vec<Time>,
-    agent_down_at: Vec<Option<Time>>,
+    pub(crate) hole_until: Vec<Time>,
+    pub(crate) agent_down_at: Vec<Option<Time>>,
     /// Since when the target takes direct and mirrored packets alike.
     overlap_from: Option<Time>,
-    at_rest: bool,
+    pub(crate) at_rest: bool,
+    /// Somebody else has moved the port, until OVN has followed what we made of that.
+    pub(crate) meddled: bool,
+    pub(crate) meddled_until: Time,
+    /// Since when each agent has in place what belongs to a guest that is on the
+    /// source for good: the target's gate is shut, all others look to the source.
+    pub(crate) heeded_from: [Option<Time>; NAMES.len()],
+    /// Since when OVN alone carries what each peer has to do with a guest that is
+    /// back on the source.
+    pub(crate) serves_from: [Option<Time>; NAMES.len()],
 }
 
 impl Ledger {
@@ -123,6 +94,21 @@ impl Ledger {
             agent_down_at: vec![None; count],
             overlap_from: None,
             at_rest: false,
+            meddled: false,
+            meddled_until: 0,
+            heeded_from: [None; NAMES.len()],
+            serves_from: [None; NAMES.len()],
+        }
+    }
+
+    pub(crate) fn meddle(&mut self) {
+        self.meddled = true;
+    }
+
+    /// An agent finds everything in order; what is wanted is known to it.
+    pub(crate) fn heeds(&mut self, agent: usize, returns: bool, now: Time) {
+        if returns {
+            self.heeded_from[agent].get_or_insert(now);
         }
     }
 
@@ -149,6 +135,7 @@ impl World {
     /// The data plane of a chassis is out of order, by no fault of the protocol.
     pub(crate) fn disturb(&mut self, chassis: usize) {
         self.guest.wiped_since |= chassis == TARGET && self.guest.announced_at.is_some();
+        self.ledger.heeded_from[chassis] = None;
         let disturbance = &mut self.ledger.disturbed[chassis];
         (disturbance.active, disturbance.restored) = (true, None);
     }
@@ -178,7 +165,7 @@ impl World {
         self.ledger.disturbed[chassis].active
     }
 
-    fn was_disturbed(&mut self, chassis: usize, since: Time) -> bool {
+    pub(crate) fn was_disturbed(&mut self, chassis: usize, since: Time) -> bool {
         let phase = self.phase();
         let idle = phase < Phase::Arming || phase.is_final();
         let (now, window) = (self.now, self.lag + IN_FLIGHT);
@@ -229,12 +216,50 @@ impl World {
         }
     }
 
-    /// The guest is known to be there, and packets have to reach it.
-    fn guest_is_due(&self, since: Time) -> bool {
+    /// The guest is known to be there, and packets between it and this peer
+    /// have to arrive.
+    fn guest_is_due(&mut self, peer: usize) -> bool {
+        let before = self.now.saturating_sub(self.lag);
         match self.guest.place {
-            Place::Source => true,
             Place::Nowhere => false,
-            Place::Target => self.guest.announced_at.is_some_and(|at| at + self.lag <= since),
+            _ if self.ledger.at_rest => true,
+            Place::Source if self.guest.ran_on_target => {
+                self.note_serving();
+                self.ledger.serves_from[peer].is_some_and(|from| from <= before)
+            }
+            Place::Source => true,
+            Place::Target => self.guest.announced_at.is_some_and(|at| at <= before),
+        }
+    }
+
+    pub(crate) fn note_serving(&mut self) {
+        let (now, serves) = (self.now, self.source_serves());
+        for peer in 0..self.count {
+            let leads = serves && self.ovn_leads_to_source(peer);
+            let from = &mut self.ledger.serves_from[peer];
+            *from = leads.then(|| from.unwrap_or(now));
+        }
+    }
+
+    /// OVN serves a guest that is back on the source, and nothing of ours is there.
+    fn source_serves(&self) -> bool {
+        let table = &self.switches[SOURCE].table;
+        let purposes = [Purpose::Mirror, Purpose::Reverse, Purpose::Relay, Purpose::Guard];
+        self.sb.chassis == Some(SOURCE)
+            && self.ovn_serves(SOURCE)
+            && !purposes.into_iter().any(|purpose| table.has(purpose))
+    }
+
+    /// The orchestrator has said that the guest runs on the target, and both
+    /// sides have heard of it.
+    pub(crate) fn note_activation(&mut self) {
+        if self.guest.place != Place::Target || !self.guest.told || self.guest.announced_at.is_some() {
+            return;
+        }
+        let has = |chassis: usize, purpose| self.switches[chassis].table.has(purpose);
+        let open = has(TARGET, Purpose::DivertIn) && has(TARGET, Purpose::DivertOut);
+        if open && has(SOURCE, Purpose::Mirror) && has(SOURCE, Purpose::Reverse) {
+            self.announced();
         }
     }
 
@@ -260,7 +285,7 @@ impl World {
             to_guest,
             sent: self.now,
             epoch: self.guest.epoch,
-            due: self.guest_is_due(self.now),
+            due: self.guest_is_due(peer),
             at_rest: self.ledger.at_rest,
             copies: 1,
             arrived: 0,
@@ -298,10 +323,10 @@ impl World {
             Place::Nowhere => usize::MAX,
         };
         if chassis != place {
-            // A stopped guest's interface swallows it; one that is yet to run must not get any.
-            let early = chassis == TARGET && self.guest.story != Story::FailsBack;
-            if early {
-                self.violate(format!("packet {} reaches the target before the guest runs there", packet.id));
+            // A stopped guest's interface swallows it; one that is yet to run must
+            // not get any, nor one that is dead for good.
+            if chassis == TARGET && self.target_is_shut() {
+                self.violate(format!("packet {} reaches the target, where no guest runs", packet.id));
             }
             return;
         }
@@ -312,7 +337,8 @@ impl World {
         let moved = *flight.taken_on.get_or_insert(chassis) != chassis;
         self.check_policy(&packet, Self::peer_policy(peer), Self::policy_of(GUEST_KEY));
         let early = self.ledger.overlap_from.is_none_or(|from| from > self.now);
-        if again && early && !moved && !self.was_disturbed(TARGET, sent) {
+        let disturbed = self.was_disturbed(TARGET, sent) || self.was_meddled_with(sent);
+        if again && early && !moved && !disturbed {
             self.violate(format!("packet {} reaches the guest twice before the switch", packet.id));
         }
         if again {
@@ -320,10 +346,37 @@ impl World {
         }
     }
 
+    /// Nothing may pass the target's interface: the guest has not run there yet,
+    /// or it is on the source for good and the target's agent knows.
+    fn target_is_shut(&mut self) -> bool {
+        if self.guest.ran_on_target {
+            let window = self.lag + IN_FLIGHT;
+            return self.ledger.heeded_from[TARGET].is_some_and(|from| from + window < self.now);
+        }
+        // What was refused is OVN's own matter.
+        if self.phase() == Phase::Rejected {
+            return false;
+        }
+        // OVN has let the port go there before there could be a gate; or the
+        // source was gone for so long that the guest was taken to run here.
+        !self.was_meddled_with(self.now) && !self.is_presumed()
+    }
+
+    /// Nobody has announced anything, and the controller has made its guess.
+    pub(crate) fn is_presumed(&self) -> bool {
+        self.store.object.as_ref().is_some_and(|object| {
+            let announced = object.status.progress.condition(ConditionType::Announced);
+            announced.is_some_and(|condition| condition.reason == "SourceGone")
+        })
+    }
+
     pub(crate) fn reaches_peer(&mut self, chassis: usize, packet: Packet) {
         let from_guest = packet.fields[field::ETH_SRC] == GUEST_MAC;
         let Some(flight) = self.ledger.flights.get_mut(&packet.id) else {
-            return self.violate("what is not the guest's gets out of the target's interface".to_owned());
+            if self.target_is_shut() {
+                self.violate("what is not the guest's gets out of the target's interface".to_owned());
+            }
+            return;
         };
         if !from_guest || flight.peer != chassis {
             return self.violate(format!("packet {} reaches the wrong peer", packet.id));
@@ -362,117 +415,5 @@ impl World {
                 self.violate(format!("{what}{rest}"));
             }
         }
-    }
-
-    fn excuse(&mut self, flight: &Flight) -> Option<Excuse> {
-        if !flight.due || (flight.to_guest && flight.epoch != self.guest.epoch) {
-            return Some(Excuse::GuestMoved);
-        }
-        let path = [flight.peer, SOURCE, TARGET];
-        if path.into_iter().any(|chassis| self.was_disturbed(chassis, flight.sent)) {
-            return Some(Excuse::Disturbed);
-        }
-        if flight.to_guest {
-            for chassis in path {
-                if let Some(excuse) = self.hole(chassis, flight.sent) {
-                    return Some(excuse);
-                }
-            }
-        }
-        let missed = self.store.object.as_ref().is_some_and(|object| {
-            let caught_up = object.status.progress.condition(ConditionType::CaughtUp);
-            caught_up.is_some_and(|condition| condition.status == Truth::False)
-        });
-        let missing =
-            |chassis: usize| !self.ovn[chassis].alive || self.now < self.ovn[chassis].stuck_until + 1_000_000;
-        if missed && path.into_iter().any(missing) {
-            return Some(Excuse::OvnMissing);
-        }
-        let taken_back = matches!(self.phase(), Phase::RollingBack | Phase::Armed | Phase::Activated);
-        let unseen =
-            taken_back && self.guest.place == Place::Target && self.ledger.agent_down_at[TARGET].is_some();
-        (unseen && self.guest.story == Story::RacedAbort).then_some(Excuse::AbortedUnseen)
-    }
-
-    /// A hole of OVN's where no guard could be.
-    fn hole(&self, chassis: usize, since: Time) -> Option<Excuse> {
-        let open = self.ovn[chassis].hole || self.ovn_has_no_way(chassis);
-        let closed_at = self.ledger.hole_until[chassis];
-        let lately = closed_at > 0 && closed_at + self.lag + IN_FLIGHT >= since;
-        let agent = &self.agents[chassis];
-        let down_at = self.ledger.agent_down_at[chassis];
-        let down = !agent.alive || down_at.is_some_and(|at| at + (self.lag + 100_000) * self.slow >= since);
-        if !(open || lately) || (!down && self.switches[chassis].table.has(Purpose::Guard)) {
-            return None;
-        }
-        let outside = self.phase() < Phase::Armed || self.phase() >= Phase::Released;
-        if outside && self.faults.ovn_struck {
-            return Some(Excuse::HoleOutside);
-        }
-        down.then_some(Excuse::HoleWithoutAgent)
-    }
-
-    /// Nothing is going to happen any more.
-    pub(crate) fn check_rest(&mut self) {
-        let phase = self.phase();
-        self.note(|| format!("at rest: {phase}"));
-        if !phase.is_final() {
-            return self.check_unfinished(phase);
-        }
-        let expected = match phase {
-            Phase::Completed => self.guest.pinned.as_ref().map(|_| NAMES[TARGET].to_owned()),
-            _ => self.guest.pinned.clone(),
-        };
-        if self.nb.requested != expected {
-            let found = self.nb.requested.clone();
-            self.violate(format!("the option is left as {found:?}, not {expected:?}"));
-        }
-        for (name, switch) in NAMES.iter().zip(&self.switches) {
-            if switch.table.has_ours() {
-                return self.violate(format!("flows are left on {name}"));
-            }
-        }
-        let place = if phase == Phase::Completed { Place::Target } else { Place::Source };
-        if self.guest.place != place {
-            if self.excused_by_story() {
-                return;
-            }
-            self.violate(format!("{phase}, but the guest is {:?}", self.guest.place));
-        }
-        self.ledger.at_rest = true;
-        for peer in 0..self.count {
-            self.send(peer, true);
-            self.send(peer, false);
-        }
-        self.drain();
-    }
-
-    fn check_unfinished(&mut self, phase: Phase) {
-        if self.excused_by_story() {
-            return;
-        }
-        let why = self.store.object.as_ref().and_then(|object| {
-            let progressing = object.status.progress.condition(ConditionType::Progressing)?;
-            Some(format!("{}: {}", progressing.reason, progressing.message))
-        });
-        self.violate(format!(
-            "at rest in {phase} with the guest {:?} ({}): {}",
-            self.guest.place,
-            if self.guest.announced_at.is_some() { "announced" } else { "not announced" },
-            why.unwrap_or_default()
-        ));
-    }
-
-    /// The guest has gone to the target and no one could know: its announcements
-    /// all met a switch out of order, or a migration that someone had aborted.
-    fn excused_by_story(&mut self) -> bool {
-        if self.guest.place != Place::Target {
-            return false;
-        }
-        if self.guest.announced_at.is_none() && !self.guest.overheard {
-            self.coverage.count("rest: no switch heard the guest", Some(self.phase()));
-            return true;
-        }
-        false
     }
 }

@@ -20,6 +20,7 @@
 mod agent;
 mod controller;
 mod coverage;
+mod excuse;
 mod faults;
 mod guest;
 mod judge;
@@ -27,7 +28,9 @@ mod mutation;
 mod ovn;
 mod packet;
 mod pipeline;
+mod rest;
 mod store;
+mod story;
 mod switch;
 mod world;
 
@@ -46,9 +49,6 @@ pub struct Options {
     pub trace: bool,
     /// Nothing goes wrong.
     pub no_faults: bool,
-    /// Some targets die after the guest has announced itself there, and the
-    /// source resumes it: needs a protocol that takes the port back.
-    pub fail_back: bool,
 }
 
 /// How a schedule ended.

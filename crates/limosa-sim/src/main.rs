@@ -30,9 +30,6 @@ struct Args {
     /// Nothing goes wrong.
     #[arg(long)]
     no_faults: bool,
-    /// Some targets die after the guest has announced itself there.
-    #[arg(long)]
-    fail_back: bool,
     /// Go on after a violation, and print one line for each.
     #[arg(long)]
     keep_going: bool,
@@ -43,8 +40,7 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let mut options =
-        Options { no_faults: args.no_faults, fail_back: args.fail_back, trace: args.trace, mutation: None };
+    let mut options = Options { no_faults: args.no_faults, trace: args.trace, mutation: None };
     match args.mutation.as_deref() {
         Some("all") => return all_mutations(&args, options),
         Some(name) => match name.parse() {

@@ -7,10 +7,10 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use limosa_protocol::cookie::Cookie;
 use limosa_protocol::layout::VifOutput;
-use limosa_protocol::lifecycle::{Change, Decision, World as Databases, decide};
+use limosa_protocol::lifecycle::{Change, Decision, OVERWRITE_PAUSE, World as Databases, decide};
 use limosa_protocol::node::{OVERLAP, Plan, plan};
-use limosa_protocol::object::NodeStatus;
-use limosa_protocol::{Facts, Migration, Phase, Purpose, Role, Step, Survey};
+use limosa_protocol::object::{NodeStatus, Want};
+use limosa_protocol::{Facts, Migration, Phase, Purpose, Role, Step, Survey, Vouch};
 use ofpacket::{Action, Flow, Instruction, Oxm, OxmField};
 
 macro_rules! mutations {
@@ -69,8 +69,32 @@ mutations! {
     UnpinEarly = "unpin-early",
     /// The target's first claim at the release is taken for the last one.
     TrustClaim = "trust-claim",
-    /// The northbound option is not restored.
+    /// The northbound options are not restored.
     LeaveOption = "leave-option",
+    /// The activation strategy is not restored.
+    LeaveStrategy = "leave-strategy",
+    /// A guest that is back on the source is treated like any abort.
+    IgnoreReturn = "ignore-return",
+    /// The target's gate stays open for a guest that is dead.
+    ReturnOpen = "return-open",
+    /// On the way back no chassis looks to the source.
+    ReturnUnguarded = "return-unguarded",
+    /// On the way back nobody waits for the source to have the port.
+    ReturnUnclaimed = "return-unclaimed",
+    /// The orchestrator's word for a guest on the target counts for nothing.
+    IgnoreActivate = "ignore-activate",
+    /// The orchestrator's word counts only while the link is up.
+    ActivateWithLink = "activate-with-link",
+    /// A port that was claimed too early is refused.
+    RefuseStolen = "refuse-stolen",
+    /// What someone has overwritten stays so.
+    GiveIn = "give-in",
+    /// What someone has overwritten is set again at full speed.
+    Fight = "fight",
+    /// Nobody says that the target's interface is ready.
+    NoVouch = "no-vouch",
+    /// What was said of the target's interface is left there.
+    KeepVouch = "keep-vouch",
 }
 
 impl fmt::Display for Mutation {
@@ -126,6 +150,7 @@ impl Mutation {
         let is = |purpose| is_for(&flow, purpose);
         match self {
             Self::NoGuard if is(Purpose::Guard) => return None,
+            Self::ReturnUnguarded if is(Purpose::Guard) && object.spec.want == Want::Return => return None,
             Self::NoRelay if is(Purpose::Relay) => return None,
             Self::NoGateDirect if is(Purpose::GateDirect) => return None,
             Self::GateOpen if is(Purpose::GateMirrored) => {
@@ -243,12 +268,69 @@ impl Mutation {
                 }
                 Some(good)
             }
+            Self::IgnoreReturn => {
+                let object = self.deaf(object).unwrap_or_else(|| object.clone());
+                plan(&object, own, facts, survey, now)
+            }
+            Self::ReturnOpen if good.status.role == Role::Target && object.phase().wants_flows() => {
+                let mut object = object.clone();
+                object.spec.want = Want::Complete;
+                plan(&object, own, facts, survey, now)
+            }
+            Self::NoVouch => {
+                good.vouch.take_if(|vouch| matches!(vouch, Vouch::Give { .. }));
+                Some(good)
+            }
+            Self::KeepVouch if good.vouch.as_ref().is_some_and(|v| matches!(v, Vouch::TakeBack { .. })) => {
+                let mut facts = facts.clone();
+                facts.installed.clear();
+                plan(object, own, &facts, survey, now)
+            }
             _ => self.plan_flows(&good, object, own, facts, survey, now),
         }
     }
 
+    /// The object as one reads it who does not heed what is wanted.
+    fn deaf(self, object: &Migration) -> Option<Migration> {
+        let link_up = || {
+            let interface = object.target().and_then(|target| target.interface.as_ref());
+            interface.is_some_and(|interface| interface.link_up)
+        };
+        let heard = match (self, object.spec.want) {
+            (Self::IgnoreReturn, Want::Return) => Want::Abort,
+            (Self::IgnoreActivate, Want::Activate) => Want::Complete,
+            (Self::ActivateWithLink, Want::Activate) if !link_up() => Want::Complete,
+            _ => return None,
+        };
+        let mut object = object.clone();
+        object.spec.want = heard;
+        Some(object)
+    }
+
     /// What becomes of a decision.
     pub(crate) fn decide(self, object: &Migration, mut databases: Databases, now: Timestamp) -> Decision {
+        let mut object = self.deaf(object).unwrap_or_else(|| object.clone());
+        match self {
+            Self::RefuseStolen => object.spec.guest = None,
+            Self::ReturnUnclaimed if object.spec.want == Want::Return => {
+                databases.hv_cfg = i64::MAX;
+                if let Some(binding) = &mut databases.binding {
+                    binding.chassis = Some(object.spec.from.clone());
+                }
+                if let Some(barrier) = &mut object.status.progress.barrier
+                    && barrier.requested_chassis == object.spec.from
+                {
+                    barrier.round = 3;
+                }
+            }
+            Self::Fight => {
+                if let Some(barrier) = &mut object.status.progress.barrier {
+                    barrier.since -= OVERWRITE_PAUSE;
+                }
+            }
+            _ => {}
+        }
+        let object = &object;
         match self {
             Self::NoBarrier => databases.hv_cfg = i64::MAX,
             Self::TrustClaim if object.phase() == Phase::Switched => {
@@ -287,6 +369,14 @@ impl Mutation {
                 if object.phase() == Phase::Activated =>
             {
                 *requested_chassis = object.spec.target().to_owned();
+            }
+            (Self::LeaveStrategy, Some(Change::Restore(options))) => {
+                options
+                    .activation_strategy
+                    .clone_from(&databases.port.as_ref().and_then(|port| port.activation_strategy.clone()));
+            }
+            (Self::GiveIn, change) if decision.progress.overwritten > object.status.progress.overwritten => {
+                *change = None;
             }
             (Self::LeaveOption, change @ Some(Change::Restore(_))) => {
                 *change = None;

@@ -8,11 +8,17 @@
 
 use std::rc::Rc;
 
+use limosa_protocol::facts::Installed;
+use limosa_protocol::object::Restore;
+
 use crate::Time;
 use crate::packet::{Rule, compile};
 use crate::pipeline::{GUEST_KEY, NAMES, SOURCE, base, interface, to_tunnels};
 use crate::switch::{Port, insert};
 use crate::world::{Event, World};
+
+/// `CLAIM_TIME_THRESHOLD_MS` of `controller/binding.c`.
+const CLAIM_PAUSE: Time = 500_000;
 
 /// The northbound database.
 #[derive(Debug, Default, Clone)]
@@ -20,8 +26,17 @@ pub(crate) struct Nb {
     pub(crate) version: u64,
     /// `options:requested-chassis` of the guest's port.
     pub(crate) requested: Option<String>,
+    /// `options:activation-strategy`; what OVN makes of it is not modelled.
+    pub(crate) strategy: Option<String>,
     pub(crate) nb_cfg: i64,
     pub(crate) hv_cfg: i64,
+}
+
+impl Nb {
+    pub(crate) fn options(&self) -> Restore {
+        let (requested_chassis, activation_strategy) = (self.requested.clone(), self.strategy.clone());
+        Restore { requested_chassis, activation_strategy }
+    }
 }
 
 /// The southbound database.
@@ -64,6 +79,8 @@ pub(crate) struct OvnController {
     pub(crate) hole: bool,
     again: bool,
     pub(crate) stuck_until: Time,
+    /// When it last took the port from another chassis.
+    claimed_at: Option<Time>,
     /// When its last transaction is carried out: there is one at a time.
     written: Time,
 }
@@ -92,7 +109,8 @@ impl Sb {
                 self.additional.retain(|other| *other != c);
             }
             SbWrite::ClaimAdditional(c) => {
-                if !self.additional.contains(&c) {
+                // Having it twice, it would be sent everything twice: that is OVN's own matter.
+                if !self.additional.contains(&c) && self.chassis != Some(c) {
                     self.additional.push(c);
                 }
             }
@@ -125,13 +143,13 @@ impl World {
         }
     }
 
-    /// A transaction of the controller's; the new `nb_cfg`.
-    pub(crate) fn set_requested(&mut self, value: Option<String>) -> i64 {
-        self.note(|| format!("nb: requested-chassis {value:?}"));
+    /// A transaction that changes the port's options; the new `nb_cfg`.
+    pub(crate) fn set_options(&mut self, options: Restore) -> i64 {
+        self.note(|| format!("nb: {options:?}"));
         let mut nb = (*self.nb).clone();
         nb.version += 1;
         nb.nb_cfg += 1;
-        nb.requested = value;
+        (nb.requested, nb.strategy) = (options.requested_chassis, options.activation_strategy);
         let nb_cfg = nb.nb_cfg;
         self.set_nb(nb);
         let delay = self.some(300, 8_000);
@@ -258,7 +276,17 @@ impl World {
             self.ovn[c].again = true;
             return;
         }
-        let (local, remote, write) = self.ovn_wants(c);
+        let (local, remote, mut write) = self.ovn_wants(c);
+        if matches!(write, Some(SbWrite::ClaimMain(_))) && self.ovn[c].sb.chassis.is_some() {
+            // Two that may both have it do not fight at full speed.
+            let next = self.ovn[c].claimed_at.map_or(self.now, |at| at + CLAIM_PAUSE);
+            if self.now < next {
+                write = None;
+                self.after(next - self.now, Event::OvnRun(c, run));
+            } else {
+                self.ovn[c].claimed_at = Some(self.now);
+            }
+        }
         if let Some(write) = write {
             let delay = self.some(300, 5_000);
             self.ovn_writes(c, delay, write);
@@ -312,7 +340,9 @@ impl World {
         let is_additional = sb.additional.contains(&c);
         let write = match (can, interface) {
             (CanBind::Main, Some(_)) if sb.chassis != Some(c) => Some(SbWrite::ClaimMain(c)),
-            (CanBind::Additional, Some(_)) if !is_additional => Some(SbWrite::ClaimAdditional(c)),
+            (CanBind::Additional, Some(_)) if !is_additional && sb.chassis != Some(c) => {
+                Some(SbWrite::ClaimAdditional(c))
+            }
             (_, None) if sb.chassis == Some(c) => Some(SbWrite::Release { chassis: c, was_main: true }),
             (_, None) if is_additional => Some(SbWrite::Release { chassis: c, was_main: false }),
             _ => None,
@@ -349,6 +379,9 @@ impl World {
         let ours: Vec<Rc<Rule>> = switch.table.rules.iter().filter(|rule| rule.ours).cloned().collect();
         ours.into_iter().for_each(|rule| insert(&mut rules, rule));
         let (local, remote) = (ovn.local, ovn.remote.clone());
+        if let Some(said) = self.guest.installed.get_mut(c).filter(|_| local.is_some()) {
+            *said = Installed { installed: true, by_ovn: true, vouched_by: said.vouched_by.take() };
+        }
         self.note(|| format!("ovn-controller {}: interface {local:?}, remote {remote:?}", NAMES[c]));
         self.install(c, rules);
     }
@@ -371,6 +404,27 @@ impl World {
         let wants = can_bind(self.sb.requested.as_deref(), c) != CanBind::Not && self.guest.is_plugged(c);
         let follows = |ovn: &OvnController| ovn.sb.version >= self.sb.binding_version && !ovn.hole;
         bound == wants && self.ovn.iter().all(follows)
+    }
+
+    /// Every chassis has heard of the options and has nothing left to do, and
+    /// nothing that it wrote is on its way.
+    pub(crate) fn ovn_has_followed(&self) -> bool {
+        (0..self.count).all(|c| {
+            let ovn = &self.ovn[c];
+            let (local, remote, write) = self.ovn_wants(c);
+            let done = (local, &remote) == (ovn.local, &ovn.remote) && write.is_none() && !ovn.hole;
+            done && ovn.sb.nb_cfg >= self.nb.nb_cfg && ovn.written <= self.now
+        })
+    }
+
+    /// It has its flows for the interface here.
+    pub(crate) fn ovn_serves(&self, c: usize) -> bool {
+        self.ovn[c].local.is_some() && self.ovn[c].installed
+    }
+
+    /// What this chassis sends to the port goes to the source.
+    pub(crate) fn ovn_leads_to_source(&self, c: usize) -> bool {
+        c == SOURCE || self.ovn[c].remote.contains(&SOURCE)
     }
 
     /// The port is bound to nobody, as far as this chassis knows.

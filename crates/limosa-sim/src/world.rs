@@ -169,6 +169,12 @@ impl World {
         let pinned = rng.bool().then(|| NAMES[SOURCE].to_owned());
         let faults = Faults::draw(&mut rng, count, options);
         let guest = Guest::draw(&mut rng, options);
+        let (requested, strategy) = match &guest.plot {
+            plot if plot.take_over => (Some("a,b".to_owned()), Some("rarp".to_owned())),
+            // A port that is pinned already is not stolen.
+            plot if plot.early_plug => (None, None),
+            _ => (pinned, None),
+        };
         let ports = |chassis: usize| {
             let tunnels = (0..count).filter(|peer| *peer != chassis);
             let mut ports: Vec<(u32, Port)> =
@@ -192,7 +198,7 @@ impl World {
             agents: (0..count).map(|_| Agent::default()).collect(),
             controller: Controller::default(),
             store: Store::default(),
-            nb: Rc::new(Nb { version: 0, requested: pinned, nb_cfg: 1, hv_cfg: 1 }),
+            nb: Rc::new(Nb { version: 0, requested, strategy, nb_cfg: 1, hv_cfg: 1 }),
             sb: Rc::default(),
             northd_up: true,
             guest,
@@ -235,6 +241,11 @@ impl World {
         let phase = self.store.object.as_ref().map(|object| object.phase());
         if let Some(phase) = phase {
             self.coverage.count("ended", Some(phase));
+        }
+        let progress = self.store.object.as_ref().map(|object| object.status.progress.clone());
+        let progress = progress.unwrap_or_default();
+        for (times, what) in [(progress.stolen, "port stolen"), (progress.overwritten, "options set again")] {
+            (0..times).for_each(|_| self.coverage.count(what, phase));
         }
         Outcome {
             violation: self.violation,
@@ -333,6 +344,8 @@ impl World {
     pub(crate) fn install(&mut self, chassis: usize, rules: Vec<Rc<Rule>>) {
         self.switches[chassis].install(rules, self.now, &mut self.rng);
         self.tell_monitor(chassis);
+        self.note_activation();
+        self.note_serving();
         self.stir();
     }
 

@@ -1,23 +1,18 @@
 //! Whether a request makes sense on this OVN; if not, what is wrong with it
 //! and what to do about it.
 
-use crate::object::{Migration, Problem, Restore, Subject, Want};
+use crate::object::{Migration, Problem, Restore, Spec, Subject, Want};
 
-use super::World;
+use super::{LogicalPort, World};
 
 /// What makes this request impossible, or what moves.
 pub(super) fn accept(migration: &Migration, world: &World) -> Result<(Subject, Restore), Problem> {
     let spec = &migration.spec;
-    let (port, from, to) = (&spec.port, &spec.from, spec.to.as_ref());
+    let (port, from) = (&spec.port, &spec.from);
     let refuse = |reason, message: String| Err(Problem::new(reason, message));
-    if spec.want == Want::Abort {
+    let is_stolen = thief(spec, world).is_some();
+    if spec.want == Want::Abort || (spec.want == Want::Return && !is_stolen) {
         return refuse("Aborted", "aborted before anything was done".to_owned());
-    }
-    if Some(from) == to {
-        return refuse(
-            "SameChassis",
-            format!("source and target are both {from}: name another chassis as the target"),
-        );
     }
     let Some(lsp) = &world.port else {
         return refuse(
@@ -37,27 +32,7 @@ pub(super) fn accept(migration: &Migration, world: &World) -> Result<(Subject, R
             format!("{port} is a port of type {}; only a VM's port (type \"\") can migrate", lsp.kind),
         );
     }
-    for chassis in [Some(from), to].into_iter().flatten() {
-        match world.chassis.get(chassis) {
-            None => {
-                return refuse(
-                    "UnknownChassis",
-                    format!(
-                        "the southbound database has no chassis {chassis}: `ovn-sbctl show` lists them; the name is Open_vSwitch external_ids:system-id"
-                    ),
-                );
-            }
-            Some(encaps) if !encaps.contains("geneve") => {
-                return refuse(
-                    "NoGeneve",
-                    format!(
-                        "chassis {chassis} has no geneve encapsulation; other tunnels carry no option to mark mirrored packets with (external_ids:ovn-encap-type)"
-                    ),
-                );
-            }
-            Some(_) => {}
-        }
-    }
+    sides(spec, world)?;
     match &binding.chassis {
         None => {
             return refuse(
@@ -65,7 +40,7 @@ pub(super) fn accept(migration: &Migration, world: &World) -> Result<(Subject, R
                 format!("{port} is bound to no chassis: is the guest running on {from}?"),
             );
         }
-        Some(chassis) if chassis != from => {
+        Some(chassis) if chassis != from && !is_stolen => {
             return refuse(
                 "NotOnSource",
                 format!("{port} is bound to chassis {chassis}, not to {from}: migrate it from there"),
@@ -82,21 +57,8 @@ pub(super) fn accept(migration: &Migration, world: &World) -> Result<(Subject, R
     if !world.can_bind_twice {
         return refuse("OvnTooOld", "this OVN cannot bind a port to two chassis (Port_Binding.additional_chassis, OVN 22.09 and later): upgrade it".to_owned());
     }
-    if let Some(pin) = lsp.requested_chassis.as_ref().filter(|pin| *pin != from) {
-        return refuse(
-            "ConflictingOptions",
-            format!(
-                "options:requested-chassis of {port} is {pin}, not {from}: something else (a CNI's live migration?) is moving the port, or left this behind"
-            ),
-        );
-    }
-    if let Some(strategy) = &lsp.activation_strategy {
-        return refuse(
-            "ConflictingOptions",
-            format!(
-                "options:activation-strategy of {port} is {strategy}: something else (a CNI's live migration?) is moving the port, or left this behind"
-            ),
-        );
+    if let Some(why) = conflict(spec, lsp) {
+        return Err(why);
     }
     let Some(mac) = spec.mac.or_else(|| lsp.macs.first().copied()) else {
         return refuse(
@@ -117,6 +79,76 @@ pub(super) fn accept(migration: &Migration, world: &World) -> Result<(Subject, R
     };
     Ok((
         Subject { mac, datapath_key, port_key },
-        Restore { requested_chassis: lsp.requested_chassis.clone() },
+        Restore {
+            requested_chassis: lsp.requested_chassis.clone(),
+            activation_strategy: lsp.activation_strategy.clone(),
+        },
     ))
+}
+
+/// Whether the two sides are two, are there, and can carry a mark.
+pub(super) fn sides(spec: &Spec, world: &World) -> Result<(), Problem> {
+    if Some(&spec.from) == spec.to.as_ref() {
+        return Err(Problem::new(
+            "SameChassis",
+            format!("source and target are both {}: name another chassis as the target", spec.from),
+        ));
+    }
+    for chassis in [Some(&spec.from), spec.to.as_ref()].into_iter().flatten() {
+        let Some(encaps) = world.chassis.get(chassis) else {
+            return Err(Problem::new(
+                "UnknownChassis",
+                format!(
+                    "the southbound database has no chassis {chassis}: `ovn-sbctl show` lists them; the name is Open_vSwitch external_ids:system-id"
+                ),
+            ));
+        };
+        if !encaps.contains("geneve") {
+            return Err(Problem::new(
+                "NoGeneve",
+                format!(
+                    "chassis {chassis} has no geneve encapsulation; other tunnels carry no option to mark mirrored packets with (external_ids:ovn-encap-type)"
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The chassis that has claimed the port although nothing says that the guest
+/// runs there: its interface appeared before the pin. Only an orchestrator
+/// knows where the guest runs; a person may just have named the wrong source.
+pub(super) fn thief<'a>(spec: &Spec, world: &'a World) -> Option<&'a str> {
+    let chassis = world.binding.as_ref()?.chassis.as_deref()?;
+    let may_be_target = spec.to.as_deref().is_none_or(|to| to == chassis);
+    let is_thief =
+        spec.guest.is_some() && spec.want != Want::Activate && chassis != spec.from && may_be_target;
+    is_thief.then_some(chassis)
+}
+
+/// Options of the port that say that someone else moves it.
+fn conflict(spec: &Spec, lsp: &LogicalPort) -> Option<Problem> {
+    if spec.take_over {
+        return None;
+    }
+    let (port, from) = (&spec.port, &spec.from);
+    let pin = lsp.requested_chassis.as_ref().filter(|pin| *pin != from);
+    let pin = pin.map(|pin| format!("options:requested-chassis of {port} is {pin}, not {from}"));
+    let strategy = lsp.activation_strategy.as_ref();
+    let found =
+        pin.or_else(|| strategy.map(|how| format!("options:activation-strategy of {port} is {how}")))?;
+    Some(match &spec.guest {
+        None => Problem::new(
+            "ConflictingOptions",
+            format!(
+                "{found}: something else (a CNI's live migration?) is moving the port, or left this behind"
+            ),
+        ),
+        Some(_) => Problem::new(
+            "ManagedElsewhere",
+            format!(
+                "{found}: it seems that the CNI moves the port by OVN's own live migration (Kube-OVN sets these options), or has left this behind; Limosa only observes this migration: switch the CNI's off, or set spec.takeOver"
+            ),
+        ),
+    })
 }

@@ -1,14 +1,15 @@
-//! Waiting for every chassis to follow a change of the northbound options.
+//! The northbound options: setting them, waiting for every chassis to follow,
+//! and making them what they were.
 
-use super::{BARRIER_DEADLINE, Change, Stepper};
-use crate::object::{self, ConditionType, Problem, Truth};
+use super::{BARRIER_DEADLINE, Change, OVERWRITE_PAUSE, Stepper};
+use crate::object::{self, ConditionType, Problem, Restore, Truth};
 
 /// Rounds of `hv_cfg` at the bind: B has claimed the port; everyone has followed.
 pub(super) const BIND_ROUNDS: u8 = 2;
 /// Rounds of `hv_cfg` at the release. A lets go without looking whether B has
 /// claimed the port already, and overwrites that (`release_lport` of OVN's
 /// `controller/binding.c`): A has let go; B has claimed it, be it for the second
-/// time; everyone has followed.
+/// time; everyone has followed. The same on the way back, with A and B changed.
 pub(super) const RELEASE_ROUNDS: u8 = 3;
 
 /// Whether every chassis has followed the last change.
@@ -40,9 +41,16 @@ impl Stepper<'_> {
     /// deadline: packets go where they went before.
     pub(super) fn ensure(&mut self, value: String, claimed: bool, rounds: u8) -> Barrier {
         let Some(port) = &self.world.port else { return Barrier::Reached };
-        let barrier = self.progress.barrier.as_ref().filter(|barrier| barrier.requested_chassis == value);
-        let barrier = barrier.filter(|_| port.requested_chassis.as_deref() == Some(&value));
-        let Some(&object::Barrier { nb_cfg, since, round, .. }) = barrier else {
+        let stands = port.requested_chassis.as_deref() == Some(&value) && port.activation_strategy.is_none();
+        let noted = self.progress.barrier.clone().filter(|barrier| barrier.requested_chassis == value);
+        let Some(object::Barrier { nb_cfg, since, round, .. }) = noted.clone().filter(|_| stands) else {
+            if let Some(object::Barrier { since, .. }) = noted {
+                // Whoever changes it may not give up either.
+                if !self.wait_until(since + OVERWRITE_PAUSE) {
+                    return Barrier::Waiting;
+                }
+                self.note_overwritten();
+            }
             self.change = Some(Change::Set { requested_chassis: value, round: 1, since: self.now });
             return Barrier::Waiting;
         };
@@ -69,6 +77,21 @@ impl Stepper<'_> {
         Barrier::Waiting
     }
 
+    fn note_overwritten(&mut self) {
+        let Some(port) = &self.world.port else { return };
+        self.progress.overwritten += 1;
+        let found = |option: &Option<String>| option.clone().unwrap_or_else(|| "unset".to_owned());
+        let message = format!(
+            "someone else made options:requested-chassis of {} {} and options:activation-strategy {}; they have been set again, {} times so far: switch off whatever else moves the port",
+            self.migration.spec.port,
+            found(&port.requested_chassis),
+            found(&port.activation_strategy),
+            self.progress.overwritten
+        );
+        let why = Problem::new("Overwritten", message);
+        self.progress.set_condition(ConditionType::Undisturbed, Truth::False, why, self.now);
+    }
+
     pub(super) fn note_barrier(&mut self, barrier: Barrier) {
         let (truth, why) = if barrier == Barrier::Missed {
             let secs = BARRIER_DEADLINE.as_secs();
@@ -80,5 +103,52 @@ impl Stepper<'_> {
             (Truth::True, Problem::new("CaughtUp", "every chassis has followed the last change"))
         };
         self.progress.set_condition(ConditionType::CaughtUp, truth, why, self.now);
+    }
+
+    /// Says what [`Self::ensure`] is waiting for.
+    pub(super) fn wait_for_claim(&mut self, chassis: &str, claimed: bool, what: &str) {
+        if claimed {
+            let message = format!("waiting for every chassis to learn that {what} (NB_Global:hv_cfg)");
+            self.wait("CatchingUp", message);
+        } else {
+            let message = format!(
+                "waiting for {chassis} to claim the port (Port_Binding): is ovn-controller running on {chassis}?"
+            );
+            self.wait("Claiming", message);
+        }
+    }
+
+    /// Makes the northbound options what they were, without our mark; true once they are.
+    ///
+    /// What named one of the two sides names the one that the guest is on now:
+    /// an operator's pin moves with the guest, and what a CNI's live migration
+    /// has left behind ("from,to") comes to an end.
+    pub(super) fn restore(&mut self, winner: &str) -> bool {
+        let Some(port) = &self.world.port else { return true };
+        let spec = &self.migration.spec;
+        let mut before = self.progress.restore.clone().unwrap_or_default();
+        if let Some(value) = &mut before.requested_chassis {
+            let mut names: Vec<&str> = Vec::new();
+            for name in value.split(',') {
+                let is_side = name == spec.from || Some(name) == spec.to.as_deref();
+                let name = if is_side { winner } else { name };
+                if !names.contains(&name) {
+                    names.push(name);
+                }
+            }
+            *value = names.join(",");
+        }
+        let found = Restore {
+            requested_chassis: port.requested_chassis.clone(),
+            activation_strategy: port.activation_strategy.clone(),
+        };
+        let ours = port.pinned_by.as_ref() == Some(&self.migration.metadata.name);
+        let done = found == before && !ours;
+        if !done {
+            // From here on another value is nobody's interference.
+            self.progress.barrier = None;
+            self.change = Some(Change::Restore(before));
+        }
+        done
     }
 }

@@ -1,15 +1,17 @@
 //! A bridge played by hand: the flows that OVN 23.03 puts there, and what the
 //! switch does with ours.
 
+#![allow(dead_code, reason = "each test program uses a part")]
+
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use limosa_protocol::cookie::{Cookie, Purpose};
 use limosa_protocol::diff::diff;
-use limosa_protocol::facts::Tunnel;
+use limosa_protocol::facts::{Installed, Tunnel};
 use limosa_protocol::node::{Carry, OVERLAP, Plan, plan};
 use limosa_protocol::object::{InterfaceStatus, Migration, NodeStatus, Role, Spec, Subject};
-use limosa_protocol::{Facts, Phase, Step, Survey};
+use limosa_protocol::{Facts, Phase, Step, Survey, Vouch};
 use ofpacket::{
     Action, Flow, FlowKey, FlowModCommand, Instruction, Learn, LearnDst, LearnSrc, Match, Oxm, OxmField,
     PortNo,
@@ -56,6 +58,8 @@ pub(crate) struct Bridge {
     now: Timestamp,
     hide_log_to_phy: bool,
     announced_at: Option<Timestamp>,
+    /// What the agent has written to the interface's row, in order.
+    pub(crate) vouches: Vec<Vouch>,
 }
 
 impl Bridge {
@@ -75,6 +79,7 @@ impl Bridge {
             now: Timestamp::UNIX_EPOCH,
             hide_log_to_phy: false,
             announced_at: None,
+            vouches: Vec::new(),
         };
         bridge.install_ovn(place);
         if let Some(ofport) = place.vm1 {
@@ -128,7 +133,8 @@ impl Bridge {
             let own = migration.status.nodes.get(&chassis).cloned();
             let plan = self.plan(migration);
             let mods = diff(&plan.flows, self.flows.values());
-            let settled = mods.is_empty() && own.as_ref() == Some(&plan.status);
+            let settled = mods.is_empty() && plan.vouch.is_none() && own.as_ref() == Some(&plan.status);
+            plan.vouch.into_iter().for_each(|vouch| self.say(vouch));
             migration.status.nodes.insert(chassis.clone(), plan.status);
             if settled {
                 return;
@@ -158,6 +164,21 @@ impl Bridge {
     /// The connections that have to go to the target now.
     pub(crate) fn carry(&mut self, migration: &Migration) -> Option<Carry> {
         self.plan(migration).carry
+    }
+
+    /// The local database takes what the agent has to say.
+    fn say(&mut self, vouch: Vouch) {
+        let said = self.facts.installed.entry("vm1".into()).or_default();
+        match &vouch {
+            Vouch::Give { by, .. } => {
+                *said = Installed { installed: true, by_ovn: false, vouched_by: Some(by.clone()) };
+            }
+            Vouch::TakeBack { installed, .. } => {
+                said.vouched_by = None;
+                said.installed &= !installed;
+            }
+        }
+        self.vouches.push(vouch);
     }
 
     /// The switch carries out the `learn` actions of the announcement rule.

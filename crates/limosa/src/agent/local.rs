@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use limosa_protocol::Vouch;
 use limosa_protocol::facts::{Facts, Tunnel};
 use limosa_protocol::layout::Layout;
 use limosa_protocol::object::{InterfaceStatus, Problem};
@@ -82,6 +83,11 @@ impl Local {
         self.session.replica().connected
     }
 
+    /// Writes to the row of an interface.
+    pub(super) async fn vouch(&self, vouch: &Vouch) -> Result<(), Problem> {
+        super::vouch::write(&self.session, vouch).await
+    }
+
     /// Waits for the database, but not for long: an agent without it has
     /// something to say, too.
     pub(super) async fn ready(&self) {
@@ -129,6 +135,7 @@ impl Local {
             encap_ips: encap_ips.split(',').filter_map(|ip| ip.trim().parse().ok()).collect(),
             interfaces: BTreeMap::new(),
             zones: zones(&bridge),
+            installed: BTreeMap::new(),
             tunnels: BTreeMap::new(),
             geneve_index: None,
             layout: Layout::default(),
@@ -161,8 +168,10 @@ fn add_interface(facts: &mut Facts, peer: Option<&str>, mut row: Interface) {
     if let Some(peer) = peer {
         facts.tunnels.insert(peer.to_owned(), Tunnel { ofport, kind: row.r#type });
     }
+    let installed = super::vouch::read(&row.external_ids);
     if let Some(iface_id) = row.external_ids.remove("iface-id") {
         let link_up = row.link_state.as_deref() != Some("down");
+        facts.installed.insert(iface_id.clone(), installed);
         facts.interfaces.insert(iface_id, InterfaceStatus { name: row.name, ofport, link_up });
     }
 }

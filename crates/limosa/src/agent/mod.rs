@@ -12,6 +12,7 @@ mod local;
 mod report;
 mod switch;
 mod unixctl;
+mod vouch;
 mod wipes;
 
 use std::collections::BTreeSet;
@@ -26,7 +27,7 @@ use limosa_protocol::diff::diff;
 use limosa_protocol::node::{Carry, Pass};
 use limosa_protocol::object::{Problem, to_microseconds};
 use limosa_protocol::strays::Strays;
-use limosa_protocol::{Cookie, Facts, Migration, Role, Step, Survey, node};
+use limosa_protocol::{Cookie, Facts, Migration, Role, Step, Survey, Vouch, node};
 use ofpacket::FlowMod;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -254,13 +255,14 @@ impl Agent {
         self.wipes.see(survey, &self.metrics);
         let now = to_microseconds(Timestamp::now());
         let (mut wanted, mut wake_at) = (Vec::new(), None::<Timestamp>);
-        let mut plans = Vec::new();
+        let (mut plans, mut vouches) = (Vec::new(), Vec::new());
         for migration in snapshot.migrations.values() {
             let own = self.reports.own(migration);
             let Some(plan) = node::plan(migration, own, facts, survey, now) else { continue };
             wanted.extend(plan.flows);
             wake_at = [wake_at, plan.wake_at].into_iter().flatten().min();
             plans.push((migration, plan.status, plan.carry));
+            vouches.extend(plan.vouch);
         }
         let owners = snapshot.migrations.values().map(|m| m.status.progress.number).collect();
         let (strays, strays_until) = self.strays.keep(survey, &owners, snapshot.unreadable.is_empty(), now);
@@ -268,6 +270,7 @@ impl Agent {
         let mods = diff(&wanted, survey.ours.iter());
         log_strays(&mods, &owners);
         let sent = self.send(mods).await?;
+        let vouched = self.vouch(&vouches).await;
         for (migration, status, carry) in plans {
             self.reports.put(migration, status);
             if let Some(carry) = carry {
@@ -276,7 +279,8 @@ impl Agent {
         }
         let wake_at = [wake_at, strays_until].into_iter().flatten().min();
         let wait = wake_at.map(|at| at.duration_since(now).unsigned_abs());
-        let wait = [wait, (!sent).then_some(RESEND)].into_iter().flatten().min();
+        let retries = [(!sent).then_some(RESEND), (!vouched).then_some(RETRY)];
+        let wait = [wait].into_iter().chain(retries).flatten().min();
         Ok(wait.map(|wait| Instant::now() + wait))
     }
 
@@ -289,6 +293,21 @@ impl Agent {
             let (client, ovs_rundir, datapath) = (switch.client(), ovs_rundir.clone(), datapath.clone());
             Some(Job { client, ovs_rundir, datapath, zone, actions })
         });
+    }
+
+    /// Says what is to be said of interfaces; false if the database did not take it.
+    async fn vouch(&self, vouches: &[Vouch]) -> bool {
+        let mut all = true;
+        for vouch in vouches {
+            match self.local.vouch(vouch).await {
+                Ok(()) => tracing::info!(?vouch, "written to the local database"),
+                Err(problem) => {
+                    tracing::warn!(reason = problem.reason, "{}; will try again", problem.message);
+                    all = false;
+                }
+            }
+        }
+        all
     }
 
     /// Sends flow mods as one bundle; false if they were sent a moment ago.

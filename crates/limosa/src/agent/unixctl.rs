@@ -43,7 +43,7 @@ async fn ask(socket: &Path, method: &str, args: &[&str]) -> anyhow::Result<Strin
     stream.write_all(request.to_string().as_bytes()).await?;
     let mut framer = Framer::new(MAX_REPLY);
     let mut buffer = vec![0; 1 << 16];
-    let mut reply = loop {
+    let reply = loop {
         let read = stream.read(&mut buffer).await?;
         ensure!(read > 0, "the daemon closed the connection");
         framer.push(&buffer[..read]);
@@ -51,9 +51,9 @@ async fn ask(socket: &Path, method: &str, args: &[&str]) -> anyhow::Result<Strin
             break reply;
         }
     };
-    match (reply["error"].take(), reply["result"].take()) {
-        (Value::Null, Value::String(text)) => Ok(text),
-        (Value::String(error), _) => bail!("refused: {}", error.trim()),
+    match (reply.get("error"), reply.get("result")) {
+        (None | Some(Value::Null), Some(Value::String(text))) => Ok(text.clone()),
+        (Some(Value::String(error)), _) => bail!("refused: {}", error.trim()),
         _ => bail!("neither a result nor an error came back"),
     }
 }

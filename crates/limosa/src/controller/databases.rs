@@ -18,6 +18,7 @@ use write::MARK;
 pub(super) use write::{Fence, Mark};
 
 const REQUESTED_CHASSIS: &str = "requested-chassis";
+const ACTIVATION_STRATEGY: &str = "activation-strategy";
 /// How long a start waits for a database before it says that it is not there.
 const SAY_AFTER: Duration = Duration::from_secs(5);
 
@@ -120,7 +121,7 @@ impl Databases {
             kind: row.r#type,
             macs,
             requested_chassis: row.options.remove(REQUESTED_CHASSIS),
-            activation_strategy: row.options.remove("activation-strategy"),
+            activation_strategy: row.options.remove(ACTIVATION_STRATEGY),
             pinned_by: row.external_ids.remove(MARK),
         })
     }

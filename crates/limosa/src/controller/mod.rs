@@ -17,7 +17,9 @@ use anyhow::Context;
 use jiff::Timestamp;
 use limosa_protocol::Phase;
 use limosa_protocol::lifecycle::{Change, Decision, World, decide};
-use limosa_protocol::object::{Barrier, ConditionType, Migration, Problem, Progress, Truth, to_microseconds};
+use limosa_protocol::object::{
+    Barrier, ConditionType, Migration, Problem, Progress, Restore, Truth, to_microseconds,
+};
 use ovsdb_rs::{Remotes, Tls};
 use tokio::sync::watch;
 
@@ -212,15 +214,19 @@ impl Controller {
             match change {
                 Some(Change::Set { requested_chassis, round, since }) => {
                     let (port, mark) = (&migration.spec.port, Mark::Set(&migration.metadata.name));
-                    let nb_cfg = self.set_option(port, Some(&requested_chassis), mark).await?;
+                    let options = Restore {
+                        requested_chassis: Some(requested_chassis.clone()),
+                        activation_strategy: None,
+                    };
+                    let nb_cfg = self.set_options(port, &options, mark).await?;
                     let barrier = Barrier { requested_chassis, nb_cfg, since, round };
                     let mut progress = migration.status.progress.clone();
                     progress.barrier = Some(barrier);
                     self.write(&mut migration, progress).await?;
                 }
-                Some(Change::Restore(value)) => {
+                Some(Change::Restore(options)) => {
                     let mark = Mark::Clear(&migration.metadata.name);
-                    self.set_option(&migration.spec.port, value.as_deref(), mark).await?;
+                    self.set_options(&migration.spec.port, &options, mark).await?;
                 }
                 None if entered => {}
                 None => {
@@ -252,9 +258,9 @@ impl Controller {
         Ok(())
     }
 
-    /// Writes `requested-chassis`; returns the `nb_cfg` that every chassis has to reach.
-    async fn set_option(&self, port: &str, value: Option<&str>, mark: Mark<'_>) -> anyhow::Result<i64> {
-        let result = self.databases.set_requested_chassis(port, value, mark).await;
+    /// Writes the port's options; returns the `nb_cfg` that every chassis has to reach.
+    async fn set_options(&self, port: &str, options: &Restore, mark: Mark<'_>) -> anyhow::Result<i64> {
+        let result = self.databases.set_options(port, options, mark).await;
         if result.is_err() {
             self.metrics.write_errors.with_label_values(&["northbound"]).inc();
         }

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use limosa_protocol::object::Restore;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::time::timeout;
@@ -119,27 +120,31 @@ fn server() -> Server {
 
 const THEIRS: &str = "{mcast_flood=\"true\"}\n{owner=cms}\n";
 
+fn pin(chassis: Option<&str>) -> Restore {
+    Restore { requested_chassis: chassis.map(str::to_owned), activation_strategy: None }
+}
+
 #[tokio::test]
 async fn a_pin_says_whose_it_is_and_goes_without_a_trace() {
     let server = server();
     let databases = server.databases().await;
-    let first = databases.set_requested_chassis(PORT, Some("hv1"), Mark::Set("m")).await.unwrap();
+    let first = databases.set_options(PORT, &pin(Some("hv1")), Mark::Set("m")).await.unwrap();
     let pinned = "{mcast_flood=\"true\", requested-chassis=hv1}\n{limosa-migration=m, owner=cms}\n";
     assert_eq!(server.port(), pinned);
     let port = databases.port(PORT).unwrap();
     assert_eq!((port.requested_chassis.as_deref(), port.pinned_by.as_deref()), (Some("hv1"), Some("m")));
-    let second = databases.set_requested_chassis(PORT, None, Mark::Clear("m")).await.unwrap();
+    let second = databases.set_options(PORT, &pin(None), Mark::Clear("m")).await.unwrap();
     assert_eq!(second, first + 1);
     assert_eq!(server.port(), THEIRS);
 
     // The operator's own pin stays, and so does the mark of another migration.
-    databases.set_requested_chassis(PORT, Some("hv2"), Mark::Set("m")).await.unwrap();
-    databases.set_requested_chassis(PORT, Some("hv2"), Mark::Clear("other")).await.unwrap();
+    databases.set_options(PORT, &pin(Some("hv2")), Mark::Set("m")).await.unwrap();
+    databases.set_options(PORT, &pin(Some("hv2")), Mark::Clear("other")).await.unwrap();
     assert_eq!(databases.port(PORT).unwrap().pinned_by.as_deref(), Some("m"));
-    databases.set_requested_chassis(PORT, Some("hv2"), Mark::Clear("m")).await.unwrap();
+    databases.set_options(PORT, &pin(Some("hv2")), Mark::Clear("m")).await.unwrap();
     assert_eq!(server.port(), "{mcast_flood=\"true\", requested-chassis=hv2}\n{owner=cms}\n");
 
-    let error = databases.set_requested_chassis("vm2", None, Mark::Clear("m")).await.unwrap_err();
+    let error = databases.set_options("vm2", &pin(None), Mark::Clear("m")).await.unwrap_err();
     assert!(matches!(&error, WriteError::NoPort(port) if port == "vm2"), "{error}");
 }
 
@@ -151,14 +156,14 @@ async fn two_writers_do_not_overwrite_each_other_unseen() {
         let seen = databases.switch_port(PORT).unwrap();
         server.nbctl(&["set", "Logical_Switch_Port", PORT, theirs]);
         let before = server.port();
-        let error = databases.write(&seen, Some("hv1"), Mark::Set("m")).await.unwrap_err();
+        let error = databases.write(&seen, &pin(Some("hv1")), Mark::Set("m")).await.unwrap_err();
         assert!(matches!(error, WriteError::Changed(_)), "{error}");
         assert_eq!(server.port(), before);
     }
     // Once seen it is taken over. What else becomes of external_ids is no affair of ours.
     let seen = databases.switch_port(PORT).unwrap();
     server.nbctl(&["set", "Logical_Switch_Port", PORT, "external_ids:revision=2"]);
-    databases.write(&seen, Some("hv1"), Mark::Set("m")).await.unwrap();
+    databases.write(&seen, &pin(Some("hv1")), Mark::Set("m")).await.unwrap();
     assert!(server.port().contains("revision=\"2\""), "{}", server.port());
     assert_eq!(databases.port(PORT).unwrap().pinned_by.as_deref(), Some("m"));
 }
@@ -177,7 +182,7 @@ async fn the_database_refuses_what_a_deposed_controller_writes() {
     server.nbctl(&["set", "NB_Global", ".", "external_ids:limosa-leader=nobody", "external_ids:a=b"]);
     old.lead(fence("pod/a", 9)).await.unwrap();
     old.lead(fence("pod/a", 9)).await.unwrap();
-    old.set_requested_chassis(PORT, Some("hv1"), Mark::Set("m")).await.unwrap();
+    old.set_options(PORT, &pin(Some("hv1")), Mark::Set("m")).await.unwrap();
     let global = || server.nbctl(&["get", "NB_Global", ".", "external_ids", "nb_cfg"]);
     assert_eq!(global(), "{a=b, limosa-leader=\"pod/a/9\"}\n1\n");
 
@@ -188,21 +193,21 @@ async fn the_database_refuses_what_a_deposed_controller_writes() {
     }
     new.lead(fence("b", 10)).await.unwrap();
     let before = server.port();
-    let said = deposed(old.set_requested_chassis(PORT, Some("hv2"), Mark::Set("m")).await);
+    let said = deposed(old.set_options(PORT, &pin(Some("hv2")), Mark::Set("m")).await);
     assert!(said.contains("external_ids:limosa-leader is b/10, ours was pod/a/9"), "{said}");
-    deposed(old.set_requested_chassis(PORT, None, Mark::Clear("m")).await);
+    deposed(old.set_options(PORT, &pin(None), Mark::Clear("m")).await);
     deposed(old.lead(fence("pod/a", 9)).await.map(|()| 0));
     assert_eq!(server.port(), before);
     assert_eq!(global(), "{a=b, limosa-leader=\"b/10\"}\n1\n");
-    new.set_requested_chassis(PORT, None, Mark::Clear("m")).await.unwrap();
+    new.set_options(PORT, &pin(None), Mark::Clear("m")).await.unwrap();
     assert_eq!(server.port(), THEIRS);
 
     // A leader whose mark is taken away does not go on either; it can lead again.
     server.nbctl(&["remove", "NB_Global", ".", "external_ids", "limosa-leader"]);
-    let said = deposed(new.set_requested_chassis(PORT, Some("hv2"), Mark::Set("m")).await);
+    let said = deposed(new.set_options(PORT, &pin(Some("hv2")), Mark::Set("m")).await);
     assert!(said.contains("limosa-leader is gone"), "{said}");
     old.lead(fence("pod/a", 11)).await.unwrap();
-    old.set_requested_chassis(PORT, Some("hv2"), Mark::Set("m")).await.unwrap();
+    old.set_options(PORT, &pin(Some("hv2")), Mark::Set("m")).await.unwrap();
 }
 
 /// What is logged on this thread.

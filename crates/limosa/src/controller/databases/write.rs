@@ -2,10 +2,11 @@
 
 use std::fmt;
 
+use limosa_protocol::object::Restore;
 use ovsdb_rs::{Clause, Datum, Function, Mutator, Row, TransactError, Transaction, Typed, Until};
 
 use super::tables::{NbGlobal, SwitchPort};
-use super::{Databases, REQUESTED_CHASSIS};
+use super::{ACTIVATION_STRATEGY, Databases, REQUESTED_CHASSIS};
 
 const LSP: &str = SwitchPort::TABLE;
 const NB_GLOBAL: &str = NbGlobal::TABLE;
@@ -102,24 +103,24 @@ impl Databases {
         Ok(global.map_get("external_ids", LEADER).map(str::to_owned))
     }
 
-    /// Sets the option and the mark of whose it is, or takes them away, in one transaction that is refused if
-    /// anyone has changed the options or the mark meanwhile. Returns the new `nb_cfg`: once `hv_cfg` is there,
-    /// every chassis knows.
-    pub(crate) async fn set_requested_chassis(
+    /// Sets both options and the mark of whose they are, or takes them away, in one transaction that is refused
+    /// if anyone has changed options or mark meanwhile. Returns the new `nb_cfg`: once `hv_cfg` is there, every
+    /// chassis knows.
+    pub(crate) async fn set_options(
         &self,
         port: &str,
-        value: Option<&str>,
+        options: &Restore,
         mark: Mark<'_>,
     ) -> Result<i64, WriteError> {
         let seen = self.switch_port(port).ok_or_else(|| WriteError::NoPort(port.to_owned()))?;
-        self.write(&seen, value, mark).await
+        self.write(&seen, options, mark).await
     }
 
-    /// What [`Self::set_requested_chassis`] does, if the port still is as it was seen.
+    /// What [`Self::set_options`] does, if the port still is as it was seen.
     pub(super) async fn write(
         &self,
         seen: &SwitchPort,
-        value: Option<&str>,
+        options: &Restore,
         mark: Mark<'_>,
     ) -> Result<i64, WriteError> {
         let port = &seen.name;
@@ -130,20 +131,21 @@ impl Databases {
             None => Transaction::new(),
         };
         let transaction = transaction.wait(LSP, named(), ["options"], [as_seen], Until::Equal);
-        let transaction = match value {
-            Some(chassis) => transaction.comment(format!("limosa: bind {port} to {chassis}")).set_keys(
-                LSP,
-                named(),
-                "options",
-                [(REQUESTED_CHASSIS, chassis)],
-            ),
-            None => transaction.comment(format!("limosa: no pin on {port} any more")).delete_keys(
-                LSP,
-                named(),
-                "options",
-                [REQUESTED_CHASSIS],
-            ),
+        let said = match &options.requested_chassis {
+            Some(chassis) => format!("bind {port} to {chassis}"),
+            None => format!("no pin on {port} any more"),
         };
+        let mut transaction = transaction.comment(format!("limosa: {said}"));
+        let values = [
+            (REQUESTED_CHASSIS, &options.requested_chassis),
+            (ACTIVATION_STRATEGY, &options.activation_strategy),
+        ];
+        for (key, value) in values {
+            transaction = match value {
+                Some(value) => transaction.set_keys(LSP, named(), "options", [(key, value.as_str())]),
+                None => transaction.delete_keys(LSP, named(), "options", [key]),
+            };
+        }
         let transaction = match mark {
             Mark::Set(migration) => {
                 let found = seen.external_ids.get(MARK).map(String::as_str);
