@@ -8,12 +8,12 @@
 CARGO ?= cargo
 FUZZ_SECONDS ?= 60
 
-.PHONY: demo test chaos bench fuzz lint build prerequisites
+.PHONY: demo test chaos bench fuzz lint build prerequisites apiserver
 
 demo: build
 	target/debug/limosa-lab demo --out target/demo
 
-test: build
+test: build apiserver
 	$(CARGO) test --workspace --no-fail-fast
 
 chaos: build
@@ -52,3 +52,7 @@ build: prerequisites
 
 prerequisites:
 	@sh integration/install.sh
+
+# The Kubernetes API server of the tests; some 4 minutes, once.
+apiserver: prerequisites
+	@sh integration/kubernetes/build-apiserver.sh

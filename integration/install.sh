@@ -1,11 +1,13 @@
 #!/bin/sh
-# Installs what the lab needs on Debian 12 or 13: Open vSwitch, OVN, QEMU and a
-# few tools. Run it as root; it says nothing and needs no network when nothing
+# Installs what the lab needs on Debian 12 or 13: Open vSwitch, OVN, QEMU, etcd
+# and a few tools. Run it as root; it says nothing and needs no network when nothing
 # is missing. No system service is started: the lab runs daemons of its own.
 set -eu
 
 PACKAGES="openvswitch-switch ovn-central ovn-host iproute2 ethtool util-linux procps mount
- qemu-system-x86 busybox-static cpio gzip xz-utils gcc libc6-dev ca-certificates"
+ qemu-system-x86 busybox-static cpio gzip xz-utils gcc libc6-dev ca-certificates etcd-server"
+# Another package of the same program may be there, and they do not go together.
+command -v kubectl >/dev/null || PACKAGES="$PACKAGES kubernetes-client"
 
 # Downloaded, not installed, when the guest is built for the first time.
 KERNEL=linux-image-cloud-amd64

@@ -32,6 +32,10 @@ use crate::process::{Process, ended_within};
 /// arranges namespaces and links is entered here.
 pub const ROOT: &str = "";
 
+/// The network that this very program is in, instead of one of the lab's: for
+/// what talks to a server out there, and to the lab through sockets with a path.
+pub const OUTSIDE: &str = "outside";
+
 /// How long one command may take. Generous: the machine may be busy.
 const COMMAND_DEADLINE: Duration = Duration::from_secs(90);
 
@@ -137,12 +141,14 @@ impl Holder {
         let mut command = Command::new("nsenter");
         command
             .arg(format!("--mount={}", of("mnt")))
-            .arg(format!("--net={}", of("net")))
             .arg(format!("--pid={}", of("pid_for_children")))
             // Entering a mount namespace leaves a chroot, otherwise.
-            .arg(format!("--root=/proc/{}/root", self.pid))
-            .arg("--");
-        if ns != ROOT {
+            .arg(format!("--root=/proc/{}/root", self.pid));
+        if ns != OUTSIDE {
+            command.arg(format!("--net={}", of("net")));
+        }
+        command.arg("--");
+        if ns != ROOT && ns != OUTSIDE {
             command.args(["ip", "netns", "exec", ns]);
         }
         if priority == Priority::First && self.realtime {

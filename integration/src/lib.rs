@@ -49,6 +49,7 @@
 //!   ([`clock`]).
 //! * [`Foreign`]: somebody else's flows, groups and meters, which have to stay
 //!   what they are.
+//! * [`kube`]: a real Kubernetes API server, and KubeVirt's part in a migration.
 //! * [`chaos`]: one migration after the other, with one process killed in each.
 //! * [`demo`]: guest, probes and Limosa together; [`demo::Limosa`] runs its
 //!   agents, its controller and its command line in a lab.
@@ -73,6 +74,7 @@ mod foreign;
 mod guest;
 mod holder;
 mod image;
+pub mod kube;
 mod lab;
 mod network;
 pub mod probe;
@@ -88,7 +90,7 @@ pub use chassis::Chassis;
 pub use daemon::{Daemon, DaemonHandle};
 pub use foreign::Foreign;
 pub use guest::{Guest, MigrationTimes, migrate};
-pub use holder::ROOT;
+pub use holder::{OUTSIDE, ROOT};
 pub use image::Image;
 pub use lab::{CENTRAL, Lab, LabOptions};
 pub use network::{Endpoint, LogicalPort};

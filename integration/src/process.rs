@@ -1,7 +1,7 @@
 //! Processes of a lab, held by a pidfd: no signal can reach a stranger who
 //! got the same number later, and the end of a process is an event.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -11,7 +11,10 @@ use futures::StreamExt;
 use inotify::{Inotify, WatchMask};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal, setpriority_process};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, setpriority_process,
+    waitid,
+};
 use tokio::process::Child;
 use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
@@ -103,6 +106,8 @@ pub struct LabProcess {
     name: String,
     log: PathBuf,
     process: Process,
+    /// nsenter, which has started it and waits for it.
+    entry: Process,
     child: Mutex<Child>,
 }
 
@@ -126,9 +131,13 @@ impl LabProcess {
         let file = std::fs::File::create(&log).with_context(|| format!("create {}", log.display()))?;
         entered.stdout(file.try_clone().context("share the log")?).stderr(Stdio::from(file));
         let name = command.get_program().to_string_lossy().into_owned();
-        let mut child =
-            tokio::process::Command::from(entered).spawn().with_context(|| format!("run {name}"))?;
+        // What nsenter has started goes on without it. Left stopped (see `pause`), it would keep the lab from ending.
+        let mut child = tokio::process::Command::from(entered)
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("run {name}"))?;
         let outside = child.id().context("a process that ended at once")?;
+        let entry = Process::open(outside.cast_signed())?.context("a process that ended at once")?;
         let process = within(Duration::from_secs(10), &format!("{name} to start"), async {
             // nsenter forks on the way into the PID namespace, within a
             // millisecond or so; nothing announces it.
@@ -147,7 +156,7 @@ impl LabProcess {
             }
         })
         .await?;
-        Ok(Self { name, log, process, child: Mutex::new(child) })
+        Ok(Self { name, log, process, entry, child: Mutex::new(child) })
     }
 
     /// Its number outside the lab.
@@ -161,7 +170,26 @@ impl LabProcess {
     ///
     /// When the kernel refuses.
     pub fn kill(&self, signal: Signal) -> Result<()> {
-        self.process.kill(signal)
+        self.process.kill(signal)?;
+        // It may have been paused.
+        if signal == Signal::STOP { Ok(()) } else { self.entry.kill(Signal::CONT) }
+    }
+
+    /// Stops its clock (SIGSTOP), until SIGCONT.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub async fn pause(&self) -> Result<()> {
+        self.process.kill(Signal::STOP)?;
+        // nsenter does as its child does: it stops, and sees the end of it only when it goes on.
+        let entry = self.entry.fd.try_clone().context("share a pidfd")?;
+        let stopped = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        spawn_blocking(move || waitid(WaitId::PidFd(entry.as_fd()), stopped))
+            .await
+            .context("wait for nsenter")?
+            .context("wait for nsenter to stop")
+            .map(drop)
     }
 
     /// Whether it still runs.
