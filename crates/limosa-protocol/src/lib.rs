@@ -23,6 +23,7 @@ pub mod diff;
 pub mod facts;
 pub mod flows;
 pub mod layout;
+mod lenient;
 pub mod lifecycle;
 pub mod mac;
 pub mod node;

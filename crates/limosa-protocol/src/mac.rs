@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 /// A unicast Ethernet address; `02:00:00:00:01:01` as text and in JSON.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(extend("pattern" = "^[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}$")))]
 pub struct MacAddr(pub [u8; 6]);
 
 /// The text is not a unicast Ethernet address.

@@ -14,12 +14,14 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::MacAddr;
+use crate::{MacAddr, lenient};
 
 /// Group and version of the schema.
 pub const API_VERSION: &str = "limosa.io/v1alpha1";
 /// The kind of the object.
 pub const KIND: &str = "PortMigration";
+/// Keeps an object in the store while there may be flows or options to undo.
+pub const FINALIZER: &str = "limosa.io/flows";
 
 /// One logical port on its way from one chassis to another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,25 +35,59 @@ pub struct Migration {
     pub status: Status,
 }
 
+/// What a store knows of an object; the fields that Kubernetes has as well mean
+/// the same here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Metadata {
-    /// Unique in the store; a DNS label.
+    /// Where the object lives, in a store that has namespaces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// Unique in its namespace, or in a store without any; a DNS label.
     pub name: String,
     /// Tells this object from an earlier one of the same name.
     pub uid: Uuid,
     pub creation_timestamp: Timestamp,
+    /// Since when the object is to be deleted, in a store where that waits for
+    /// [`FINALIZER`] to be taken off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion_timestamp: Option<Timestamp>,
+    /// Which state of the object this is, in a store that can tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource_version: Option<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Who has to let go of the object before it can be deleted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub finalizers: Vec<String>,
+    /// The object goes when these have gone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub owner_references: Vec<OwnerReference>,
+}
+
+/// The object that another belongs to, in the same namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OwnerReference {
+    pub api_version: String,
+    pub kind: String,
+    pub name: String,
+    pub uid: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
 pub struct Spec {
     /// The name of the logical switch port in the northbound database.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 253)))]
     pub port: String,
     /// The name of the chassis that the guest leaves.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 253)))]
     pub from: String,
     /// The name of the chassis that the guest goes to; left out while nobody
     /// knows yet. The port is pinned to the source meanwhile, and nothing more.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 253)))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
     /// The guest's address; by default the first of the logical port's.
@@ -74,13 +110,17 @@ pub struct Spec {
 /// The virtual machine as its orchestrator names it; for people, and for
 /// whoever made the object to find it again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Guest {
     /// The name of the virtual machine.
+    #[cfg_attr(feature = "schema", schemars(length(max = 253)))]
     pub vm: String,
     /// The name of its network interface.
+    #[cfg_attr(feature = "schema", schemars(length(max = 253)))]
     pub nic: String,
     /// The name of the orchestrator's migration.
+    #[cfg_attr(feature = "schema", schemars(length(max = 253)))]
     pub migration: String,
 }
 
@@ -101,6 +141,7 @@ impl Spec {
 
 /// What is wanted of a migration.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Want {
     /// Carry it through once the guest announces itself on the target.
     #[default]
@@ -115,6 +156,7 @@ pub enum Want {
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct Status {
     /// The controller's part.
@@ -126,6 +168,7 @@ pub struct Status {
 
 /// How far the migration has come; written by the controller alone.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct Progress {
     pub phase: Phase,
@@ -140,6 +183,8 @@ pub struct Progress {
     /// The last change of the northbound options, and whether the chassis have caught up with it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub barrier: Option<Barrier>,
+    #[serde(deserialize_with = "lenient::items")]
+    #[cfg_attr(feature = "schema", schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"])))]
     pub conditions: Vec<Condition>,
     /// How often another chassis has claimed the port before the guest ran there.
     #[serde(skip_serializing_if = "is_zero")]
@@ -149,9 +194,12 @@ pub struct Progress {
     #[serde(skip_serializing_if = "is_zero")]
     pub overwritten: u32,
     /// Since when the guest's interface on a side that was ready has been gone, or its link down.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "lenient::keys")]
+    #[cfg_attr(feature = "schema", schemars(with = "BTreeMap<String, Timestamp>"))]
     pub missing_since: BTreeMap<Role, Timestamp>,
     /// When each phase was reached.
+    #[serde(deserialize_with = "lenient::keys")]
+    #[cfg_attr(feature = "schema", schemars(with = "BTreeMap<String, Timestamp>"))]
     pub steps: BTreeMap<Phase, Timestamp>,
 }
 
@@ -162,18 +210,22 @@ const fn is_zero(n: &u32) -> bool {
 
 /// What moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Subject {
     pub mac: MacAddr,
     /// D: `Datapath_Binding.tunnel_key`, 24 bits.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 0xff_ffff)))]
     pub datapath_key: u32,
     /// K: `Port_Binding.tunnel_key`, 15 bits.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 0x7fff)))]
     pub port_key: u16,
 }
 
 /// Two options of `Logical_Switch_Port`: as they were before the migration, or
 /// as they are to be after it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct Restore {
     /// `options:requested-chassis`, if there was one.
@@ -185,6 +237,7 @@ pub struct Restore {
 
 /// A change of the northbound options on its way to the chassis.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Barrier {
     /// What `options:requested-chassis` was set to.
@@ -201,6 +254,7 @@ pub struct Barrier {
 /// The last step that is done. The order is the order of a migration; what
 /// ends one stands last.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Phase {
     /// Asked for, not yet looked at.
     #[default]
@@ -310,6 +364,7 @@ impl FromStr for Phase {
 
 /// The part that a chassis plays in a migration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Role {
     /// The guest leaves it.
     Source = 1,
@@ -321,6 +376,7 @@ pub enum Role {
 
 /// What an agent has done for a migration on its chassis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Step {
     /// Source: mirror and reverse path stand. Target: gate and announcement rule stand.
     Armed,
@@ -342,6 +398,8 @@ pub enum Step {
 
 /// One chassis' share of a migration; written by its agent alone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(extend("x-kubernetes-map-type" = "atomic")))]
 #[serde(rename_all = "camelCase")]
 pub struct NodeStatus {
     pub role: Role,
@@ -349,7 +407,8 @@ pub struct NodeStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interface: Option<InterfaceStatus>,
     /// When each step was taken.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::keys")]
+    #[cfg_attr(feature = "schema", schemars(with = "BTreeMap<String, Timestamp>"))]
     pub steps: BTreeMap<Step, Timestamp>,
     /// Source: what became of the connections that are tracked for the port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -361,6 +420,7 @@ pub struct NodeStatus {
 
 /// What became of the connections that the source tracks for the port.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Connections {
     /// Entries that the target was given.
@@ -389,6 +449,7 @@ impl NodeStatus {
 
 /// An interface as the local OVSDB shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct InterfaceStatus {
     pub name: String,
@@ -399,6 +460,7 @@ pub struct InterfaceStatus {
 
 /// What is wrong, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Problem {
     /// One word, for programs.
@@ -415,6 +477,7 @@ impl Problem {
 
 /// A condition by the Kubernetes API conventions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
     #[serde(rename = "type")]
@@ -426,6 +489,7 @@ pub struct Condition {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum ConditionType {
     /// The request makes sense on this OVN.
     Accepted,
@@ -447,6 +511,7 @@ pub enum ConditionType {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Truth {
     True,
     False,
@@ -494,10 +559,27 @@ impl Migration {
         Self {
             api_version: API_VERSION.to_owned(),
             kind: KIND.to_owned(),
-            metadata: Metadata { name, uid, creation_timestamp: now },
+            metadata: Metadata {
+                namespace: None,
+                name,
+                uid,
+                creation_timestamp: now,
+                deletion_timestamp: None,
+                resource_version: None,
+                labels: BTreeMap::new(),
+                finalizers: Vec::new(),
+                owner_references: Vec::new(),
+            },
             spec,
             status: Status::default(),
         }
+    }
+
+    /// `NAMESPACE/NAME`, or the name alone in a store without namespaces.
+    #[must_use]
+    pub fn full_name(&self) -> String {
+        let Metadata { namespace, name, .. } = &self.metadata;
+        namespace.as_ref().map_or_else(|| name.clone(), |namespace| format!("{namespace}/{name}"))
     }
 
     /// The role of a chassis in this migration.
@@ -561,8 +643,16 @@ mod tests {
     }
 
     #[test]
-    fn a_misspelt_request_is_refused() {
-        let error = serde_json::from_str::<Spec>(r#"{"port":"vm1","form":"a","to":"b"}"#).unwrap_err();
-        assert!(error.to_string().contains("form"), "{error}");
+    fn what_a_newer_version_has_written_does_not_hide_the_rest() {
+        let text = r#"{"phase":"Armed","someday":1,"steps":{"Armed":"2026-01-01T00:00:00Z","Dreamt":"2026-01-01T00:00:00Z"},
+            "conditions":[{"type":"Dreamt"},{"type":"Accepted","status":"True","reason":"r","message":"m",
+            "lastTransitionTime":"2026-01-01T00:00:00Z"}],
+            "nodes":{"a":{"role":"Source","someday":{},"steps":{"Armed":"2026-01-01T00:00:00Z","Dreamt":"2026-01-01T00:00:00Z"}}}}"#;
+        let status: Status = serde_json::from_str(text).unwrap();
+        assert_eq!(status.progress.steps.len(), 1);
+        assert_eq!(status.progress.conditions.len(), 1);
+        assert!(status.nodes["a"].has(Step::Armed));
+        // What decides must be understood.
+        assert!(serde_json::from_str::<Status>(r#"{"phase":"Dreamt"}"#).is_err());
     }
 }

@@ -4,6 +4,7 @@
 mod agent;
 mod cli;
 mod controller;
+mod lease;
 mod metrics;
 mod shutdown;
 mod store;

@@ -142,7 +142,7 @@ impl Stepper<'_> {
             requested_chassis: port.requested_chassis.clone(),
             activation_strategy: port.activation_strategy.clone(),
         };
-        let ours = port.pinned_by.as_ref() == Some(&self.migration.metadata.name);
+        let ours = port.pinned_by == Some(self.migration.full_name());
         let done = found == before && !ours;
         if !done {
             // From here on another value is nobody's interference.

@@ -34,7 +34,7 @@ use tokio::time::Instant;
 
 use crate::metrics::{self, AgentMetrics, Readiness};
 use crate::shutdown::Shutdown;
-use crate::store::{Directory, Key, Snapshot, Store};
+use crate::store::{Key, Place, Snapshot};
 use connections::{Carried, Carrier, Job};
 use local::{Integration, Local};
 use report::Reports;
@@ -52,7 +52,7 @@ const RESEND: Duration = Duration::from_millis(50);
 pub(crate) struct Options {
     pub(crate) chassis: Option<String>,
     pub(crate) ovs_rundir: PathBuf,
-    pub(crate) store: PathBuf,
+    pub(crate) store: Place,
     pub(crate) metrics_listen: Option<SocketAddr>,
 }
 
@@ -64,7 +64,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
         metrics::serve(listen, metrics.registry.clone(), readiness).await?;
     }
     let store = tokio::select! {
-        store = Directory::wait_for(&options.store) => store,
+        store = options.store.wait_for() => store,
         () = shutdown.asked() => return Ok(()),
     };
     let objects = store.watch();
@@ -80,9 +80,9 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
         chassis = named => chassis?,
         () = shutdown.asked() => return Ok(()),
     };
-    tracing::info!(chassis, ovs_rundir = %options.ovs_rundir.display(), store = %options.store.display(), "agent started");
+    tracing::info!(chassis, ovs_rundir = %options.ovs_rundir.display(), store = %options.store, "agent started");
     let agent = Agent {
-        reports: Reports::new(Box::new(store), chassis.clone(), metrics.clone()),
+        reports: Reports::new(store, chassis.clone(), metrics.clone()),
         metrics,
         ready,
         wipes: Wipes::default(),
@@ -196,6 +196,7 @@ impl Agent {
         let connected = |to, is| self.metrics.connected.with_label_values(&[to]).set(i64::from(is));
         connected("openflow", self.switch.is_some());
         connected("ovsdb", self.local.is_connected());
+        connected("store", snapshot.trouble.is_none());
         let outcome = match looked {
             Ok(Some((facts, survey))) => {
                 let wake = self.mend(snapshot, &facts, &survey).await;
@@ -211,7 +212,9 @@ impl Agent {
                 if self.trouble.take().is_some() {
                     tracing::info!("the switch is back");
                 }
-                self.ready.send_modify(|ready| *ready = Ok(()));
+                // What stands, stands and is looked after; new migrations are not heard of.
+                let ready = snapshot.trouble.clone().map_or(Ok(()), Err);
+                self.ready.send_if_modified(|last| std::mem::replace(last, ready.clone()) != ready);
                 wake
             }
             Err(problem) => {
@@ -258,7 +261,10 @@ impl Agent {
         let (mut plans, mut vouches) = (Vec::new(), Vec::new());
         for migration in snapshot.migrations.values() {
             let own = self.reports.own(migration);
-            let Some(plan) = node::plan(migration, own, facts, survey, now) else { continue };
+            let Some(plan) = node::plan(migration, own, facts, survey, now) else {
+                self.reports.clean_late(migration, survey, now);
+                continue;
+            };
             wanted.extend(plan.flows);
             wake_at = [wake_at, plan.wake_at].into_iter().flatten().min();
             plans.push((migration, plan.status, plan.carry));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use limosa_protocol::object::{Connections, Migration, NodeStatus, Problem};
-use limosa_protocol::{Phase, Step};
+use limosa_protocol::{Phase, Step, Survey};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -66,6 +66,18 @@ impl Reports {
         });
     }
 
+    /// Says that nothing is left of a migration that has ended while this chassis
+    /// was away. The store keeps its object in sight until then.
+    pub(super) fn clean_late(&mut self, migration: &Migration, survey: &Survey, now: Timestamp) {
+        let number = migration.status.progress.number;
+        let owes = self.own(migration).is_some_and(|own| !own.has(Step::Cleaned));
+        if migration.phase().is_final() && owes && survey.of_migration(number).next().is_none() {
+            let mut status = self.own_or_new(migration);
+            status.take(Step::Cleaned, now);
+            self.put(migration, status);
+        }
+    }
+
     /// Reports what keeps this chassis from doing anything at all.
     pub(super) fn problem(&mut self, snapshot: &Snapshot, problem: &Problem) {
         let concerned = |m: &&Migration| m.phase() >= Phase::Arming && !m.phase().is_final();
@@ -95,7 +107,7 @@ impl Reports {
 
     /// One line for each step, and one for each new thing to wait for.
     fn log(&self, migration: &Migration, new: &NodeStatus) {
-        let (name, role, chassis) = (&migration.metadata.name, new.role, &self.chassis);
+        let (name, role, chassis) = (migration.full_name(), new.role, &self.chassis);
         let old = self.own(migration);
         let taken = |step: &Step| old.is_some_and(|old| old.has(*step));
         for step in new.steps.keys().filter(|step| !taken(step)) {
@@ -160,3 +172,6 @@ async fn write(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::status::print_one;
 use super::{OutputArgs, StoreArgs, parse_mac, parse_phase, parse_seconds};
-use crate::store::{Directory, Key, Store};
+use crate::store::{Key, Store, Which};
 
 #[derive(Debug, ClapArgs)]
 pub(super) struct MigrateArgs {
@@ -69,14 +69,17 @@ struct WaitingArgs {
 }
 
 pub(super) async fn migrate(args: MigrateArgs) -> anyhow::Result<ExitCode> {
-    let store = Directory::open_or_create(&args.waiting.store.store).await?;
+    let place = args.waiting.store.clone().place();
     let uid = Uuid::new_v4();
     let name = args.name.unwrap_or_else(|| default_name(&args.port, uid));
+    let full_name = place.full_name(&name).await?;
+    let store = place.open_or_create(Which::One(full_name.clone())).await?;
     let spec = Spec { mac: args.mac, ..Spec::new(args.port, args.from, Some(args.to)) };
-    let migration = Migration::new(name.clone(), uid, spec, to_microseconds(Timestamp::now()));
-    store.create(migration.clone()).await?;
+    let mut migration = Migration::new(name, uid, spec, to_microseconds(Timestamp::now()));
+    migration.metadata.namespace = full_name.split_once('/').map(|(namespace, _)| namespace.to_owned());
+    let migration = store.create(migration).await?;
     match args.wait {
-        Some(phase) => wait_for(&store, &name, phase, &args.waiting).await,
+        Some(phase) => wait_for(store.as_ref(), &full_name, phase, &args.waiting).await,
         None => {
             print_one(&migration, args.waiting.output.output)?;
             Ok(ExitCode::SUCCESS)
@@ -85,19 +88,23 @@ pub(super) async fn migrate(args: MigrateArgs) -> anyhow::Result<ExitCode> {
 }
 
 pub(super) async fn wait(args: WaitArgs) -> anyhow::Result<ExitCode> {
-    let store = Directory::open(&args.waiting.store.store).await?;
-    wait_for(&store, &args.name, args.phase, &args.waiting).await
+    let place = args.waiting.store.clone().place();
+    let name = place.full_name(&args.name).await?;
+    let store = place.open(Which::One(name.clone())).await?;
+    wait_for(store.as_ref(), &name, args.phase, &args.waiting).await
 }
 
 pub(super) async fn abort(args: AbortArgs) -> anyhow::Result<ExitCode> {
-    let store = Directory::open(&args.store.store).await?;
-    let migration = store.watch().borrow().migrations.get(&args.name).cloned();
-    let migration = migration
-        .with_context(|| format!("there is no migration {}: `limosa status` lists them", args.name))?;
+    let place = args.store.place();
+    let name = place.full_name(&args.name).await?;
+    let store = place.open(Which::One(name.clone())).await?;
+    let migration = store.watch().borrow().migrations.get(&name).cloned();
+    let migration =
+        migration.with_context(|| format!("there is no migration {name}: `limosa status` lists them"))?;
     if migration.phase().is_past_activation() {
         bail!(
             "{} has come to phase {}: the guest runs on {}, there is no way back",
-            args.name,
+            name,
             migration.phase(),
             migration.spec.target()
         );
@@ -107,7 +114,7 @@ pub(super) async fn abort(args: AbortArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn wait_for(
-    store: &Directory,
+    store: &dyn Store,
     name: &str,
     phase: Phase,
     waiting: &WaitingArgs,

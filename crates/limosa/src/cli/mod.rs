@@ -12,6 +12,9 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use limosa_protocol::{MacAddr, Phase};
 use ovsdb_rs::{Remotes, Tls};
 
+use crate::controller::LeaseOptions;
+use crate::lease::Timing;
+use crate::store::{Access, DEFINITION, Place};
 use crate::{agent, controller};
 
 /// Live migration of virtual machines on OVN without a gap in the network.
@@ -59,6 +62,8 @@ enum Verb {
     Abort(migrate::AbortArgs),
     /// Show the migrations of a store
     Status(status::StatusArgs),
+    /// Print the definition of the Kubernetes resource, for `kubectl apply -f -`
+    Crd,
 }
 
 #[derive(Debug, Clone, ClapArgs)]
@@ -66,6 +71,60 @@ struct StoreArgs {
     /// The directory of migration objects that agents, controller and verbs share
     #[arg(long, env = "LIMOSA_STORE", value_name = "DIR", default_value = "/var/lib/limosa")]
     store: PathBuf,
+    /// The objects are in the Kubernetes API instead (KUBECONFIG, ~/.kube/config or the pod's service account)
+    #[arg(long, env = "LIMOSA_KUBERNETES", conflicts_with = "store")]
+    kubernetes: bool,
+    /// Another kubeconfig
+    #[arg(long, value_name = "FILE", requires = "kubernetes")]
+    kubeconfig: Option<PathBuf>,
+    /// Only this namespace [default: all of them, and the kubeconfig's own for a name without any]
+    #[arg(short, long, env = "LIMOSA_NAMESPACE", requires = "kubernetes")]
+    namespace: Option<String>,
+}
+
+impl StoreArgs {
+    fn place(self) -> Place {
+        if self.kubernetes {
+            Place::Kubernetes(Access { kubeconfig: self.kubeconfig, namespace: self.namespace })
+        } else {
+            Place::Directory(self.store)
+        }
+    }
+}
+
+/// Of several controllers on one cluster, which one works.
+#[derive(Debug, ClapArgs)]
+struct LeaseArgs {
+    /// The Lease that the working controller holds
+    #[arg(long, value_name = "NAME", default_value = "limosa-controller", requires = "kubernetes")]
+    lease_name: String,
+    /// Its namespace [default: the pod's, or the kubeconfig's]
+    #[arg(long, env = "LIMOSA_LEASE_NAMESPACE", value_name = "NAMESPACE", requires = "kubernetes")]
+    lease_namespace: Option<String>,
+    /// How long others wait after its last renewal
+    #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = parse_seconds, requires = "kubernetes")]
+    lease_duration: Duration,
+    /// After how long without a renewal it is given up
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = parse_seconds, requires = "kubernetes")]
+    lease_renew_deadline: Duration,
+    /// How often it is renewed, and looked at
+    #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = parse_seconds, requires = "kubernetes")]
+    lease_retry: Duration,
+}
+
+impl LeaseArgs {
+    fn options(self) -> anyhow::Result<LeaseOptions> {
+        let timing = Timing {
+            duration: self.lease_duration,
+            renew_deadline: self.lease_renew_deadline,
+            retry: self.lease_retry,
+        };
+        anyhow::ensure!(
+            timing.duration > timing.renew_deadline && timing.renew_deadline > timing.retry.mul_f64(1.2),
+            "--lease-duration has to be longer than --lease-renew-deadline, and that longer than --lease-retry by a fifth"
+        );
+        Ok(LeaseOptions { namespace: self.lease_namespace, name: self.lease_name, timing })
+    }
 }
 
 #[derive(Debug, Clone, ClapArgs)]
@@ -130,6 +189,8 @@ struct ControllerArgs {
     metrics: MetricsArgs,
     #[command(flatten)]
     store: StoreArgs,
+    #[command(flatten)]
+    lease: LeaseArgs,
 }
 
 /// How a verb prints what it found.
@@ -158,22 +219,28 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             agent::run(agent::Options {
                 chassis: args.chassis,
                 ovs_rundir: args.ovs_rundir,
-                store: args.store.store,
+                store: args.store.place(),
                 metrics_listen: args.metrics.metrics_listen,
             })
             .await?;
             Ok(ExitCode::SUCCESS)
         }
         Verb::Controller(args) => {
-            let ControllerArgs { nb, sb, tls, retain, metrics, store } = args;
-            let (tls, store, metrics_listen) = (tls.tls(), store.store, metrics.metrics_listen);
-            controller::run(controller::Options { nb, sb, tls, store, retain, metrics_listen }).await?;
+            let ControllerArgs { nb, sb, tls, retain, metrics, store, lease } = args;
+            let (tls, store, metrics_listen) = (tls.tls(), store.place(), metrics.metrics_listen);
+            let lease = lease.options()?;
+            controller::run(controller::Options { nb, sb, tls, store, lease, retain, metrics_listen })
+                .await?;
             Ok(ExitCode::SUCCESS)
         }
         Verb::Migrate(args) => migrate::migrate(args).await,
         Verb::Wait(args) => migrate::wait(args).await,
         Verb::Abort(args) => migrate::abort(args).await,
         Verb::Status(args) => status::status(args).await,
+        Verb::Crd => {
+            print!("{DEFINITION}");
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp, Unit};
 use limosa_protocol::object::{ConditionType, Migration};
 
 use super::{Output, OutputArgs, StoreArgs};
-use crate::store::{Directory, Store};
+use crate::store::Which;
 
 #[derive(Debug, ClapArgs)]
 pub(super) struct StatusArgs {
@@ -22,17 +22,17 @@ pub(super) struct StatusArgs {
 }
 
 pub(super) async fn status(args: StatusArgs) -> anyhow::Result<ExitCode> {
-    anyhow::ensure!(
-        args.store.store.is_dir(),
-        "there is no store at {}: name the directory that the controller uses (--store, LIMOSA_STORE)",
-        args.store.store.display()
-    );
-    let store = Directory::open(&args.store.store).await?;
+    let place = args.store.place();
+    let name = match &args.name {
+        Some(name) => Some(place.full_name(name).await?),
+        None => None,
+    };
+    let store = place.open(name.clone().map_or(Which::All, Which::One)).await?;
     let snapshot = store.watch().borrow().clone();
     for why in &snapshot.unreadable {
         eprintln!("limosa: {why}");
     }
-    if let Some(name) = &args.name {
+    if let Some(name) = &name {
         let migration = snapshot.migrations.get(name);
         print_one(migration.with_context(|| format!("there is no migration {name}"))?, args.output.output)?;
     } else {
@@ -63,7 +63,7 @@ fn table(migrations: &[&Migration], now: Timestamp) -> String {
     rows.extend(migrations.iter().map(|m| {
         let spec = &m.spec;
         let age = age(now.duration_since(m.metadata.creation_timestamp));
-        [&m.metadata.name, &spec.port, &spec.from, spec.target(), &m.phase().to_string(), &age, &message(m)]
+        [&m.full_name(), &spec.port, &spec.from, spec.target(), &m.phase().to_string(), &age, &message(m)]
             .map(str::to_owned)
     }));
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
@@ -80,7 +80,7 @@ fn story(migration: &Migration) -> String {
     let spec = &migration.spec;
     let mut text = format!(
         "{}: {} from {} to {}, {}\n",
-        migration.metadata.name,
+        migration.full_name(),
         spec.port,
         spec.from,
         spec.target(),

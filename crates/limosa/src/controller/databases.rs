@@ -15,7 +15,7 @@ use ovsdb_rs::{Clause, Function, Options, Remotes, Session, State, TableMonitor,
 
 use tables::{Chassis, ChassisPrivate, DatapathBinding, Encap, NbGlobal, PortBinding, SwitchPort};
 use write::MARK;
-pub(super) use write::{Fence, Mark};
+pub(super) use write::{Fence, Mark, WriteError};
 
 const REQUESTED_CHASSIS: &str = "requested-chassis";
 const ACTIVATION_STRATEGY: &str = "activation-strategy";

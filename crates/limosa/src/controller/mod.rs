@@ -6,11 +6,10 @@
 //! do not hold; whatever is interrupted is decided again.
 
 mod databases;
+mod election;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -18,15 +17,17 @@ use jiff::Timestamp;
 use limosa_protocol::Phase;
 use limosa_protocol::lifecycle::{Change, Decision, World, decide};
 use limosa_protocol::object::{
-    Barrier, ConditionType, Migration, Problem, Progress, Restore, Truth, to_microseconds,
+    Barrier, ConditionType, Migration, Problem, Progress, Restore, Truth, Want, to_microseconds,
 };
 use ovsdb_rs::{Remotes, Tls};
 use tokio::sync::watch;
 
+use crate::lease::Fence;
 use crate::metrics::{self, ControllerMetrics, Readiness};
 use crate::shutdown::Shutdown;
-use crate::store::{Directory, Key, Snapshot, Store, StoreError};
-use databases::{Databases, Mark};
+use crate::store::{Key, Place, Snapshot, Store, StoreError};
+use databases::{Databases, Mark, WriteError};
+pub(crate) use election::LeaseOptions;
 
 /// How soon a write that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -36,7 +37,8 @@ pub(crate) struct Options {
     pub(crate) nb: Remotes,
     pub(crate) sb: Remotes,
     pub(crate) tls: Option<Tls>,
-    pub(crate) store: PathBuf,
+    pub(crate) store: Place,
+    pub(crate) lease: LeaseOptions,
     /// How long an object is kept after its migration has ended.
     pub(crate) retain: Duration,
     pub(crate) metrics_listen: Option<SocketAddr>,
@@ -50,28 +52,59 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
         metrics::serve(listen, metrics.registry.clone(), readiness).await?;
     }
     let databases = Databases::open(options.nb, options.sb, options.tls);
-    let store = tokio::select! {
-        (store, ()) = async { tokio::join!(Directory::wait_for(&options.store), databases.ready()) } => store,
-        () = shutdown.asked() => return Ok(()),
-    };
-    let objects = store.watch();
-    tracing::info!(store = %options.store.display(), "controller started");
-    let retain = options.retain;
-    let mut controller = Controller {
-        store: Box::new(store),
-        databases,
-        retain,
-        written: BTreeMap::new(),
-        not_before: BTreeMap::new(),
-        metrics,
-        ready,
-    };
-    controller.follow(objects, shutdown).await
+    let mut desk = Desk { databases, retain: options.retain, metrics, ready };
+    match &options.store {
+        Place::Kubernetes(access) => election::run(desk, access, &options.lease, shutdown).await,
+        Place::Directory(_) => {
+            let store = tokio::select! {
+                (store, ()) = async { tokio::join!(options.store.wait_for(), desk.databases.ready()) } => store,
+                () = shutdown.asked() => return Ok(()),
+            };
+            tracing::info!(store = %options.store, "controller started");
+            let mut controller = desk.controller(store, None);
+            tokio::select! {
+                result = controller.follow() => result,
+                () = shutdown.asked() => Ok(()),
+            }
+        }
+    }
 }
 
-struct Controller {
-    store: Box<dyn Store>,
+/// What a controller works with, whoever leads.
+struct Desk {
     databases: Databases,
+    retain: Duration,
+    metrics: ControllerMetrics,
+    ready: watch::Sender<Readiness>,
+}
+
+impl Desk {
+    /// A controller that knows nothing yet, and may write while `fence` says so.
+    fn controller(&mut self, store: Box<dyn Store>, fence: Option<Fence>) -> Controller<'_> {
+        Controller {
+            store,
+            fence,
+            claimed: false,
+            deposed: false,
+            databases: &mut self.databases,
+            retain: self.retain,
+            written: BTreeMap::new(),
+            not_before: BTreeMap::new(),
+            metrics: &self.metrics,
+            ready: &self.ready,
+        }
+    }
+}
+
+struct Controller<'a> {
+    store: Box<dyn Store>,
+    /// Of several controllers, whether this one leads.
+    fence: Option<Fence>,
+    /// The databases know that it does.
+    claimed: bool,
+    /// They know that another does.
+    deposed: bool,
+    databases: &'a mut Databases,
     retain: Duration,
     /// What was last written, which the store's watch may not show yet.
     written: BTreeMap<Key, Progress>,
@@ -79,16 +112,14 @@ struct Controller {
     /// the database that could not be noted in the store wakes the controller by
     /// itself, and would be made again at once.
     not_before: BTreeMap<Key, Instant>,
-    metrics: ControllerMetrics,
-    ready: watch::Sender<Readiness>,
+    metrics: &'a ControllerMetrics,
+    ready: &'a watch::Sender<Readiness>,
 }
 
-impl Controller {
-    async fn follow(
-        &mut self,
-        mut objects: watch::Receiver<Arc<Snapshot>>,
-        mut shutdown: Shutdown,
-    ) -> anyhow::Result<()> {
+impl Controller<'_> {
+    /// Works until another controller leads.
+    async fn follow(&mut self) -> anyhow::Result<()> {
+        let mut objects = self.store.watch();
         let (mut nb, mut sb) = (self.databases.nb.subscribe(), self.databases.sb.subscribe());
         let mut unreadable = Vec::new();
         loop {
@@ -101,12 +132,14 @@ impl Controller {
             sb.mark_unchanged();
             self.metrics.see(&snapshot);
             let wait = self.turn(&snapshot).await;
+            if self.deposed {
+                return Ok(());
+            }
             tokio::select! {
                 changed = objects.changed() => changed.context("the store has gone")?,
                 changed = nb.changed() => changed.context("the northbound session has ended")?,
                 changed = sb.changed() => changed.context("the southbound session has ended")?,
                 () = sleep(wait) => {}
-                () = shutdown.asked() => return Ok(()),
             }
         }
     }
@@ -115,7 +148,8 @@ impl Controller {
     async fn turn(&mut self, snapshot: &Snapshot) -> Option<Duration> {
         let live: BTreeSet<Key> = snapshot.migrations.values().map(Key::of).collect();
         self.written.retain(|key, _| live.contains(key));
-        self.forget(snapshot).await;
+        self.not_before.retain(|_, at| *at > Instant::now());
+        let mut wait = self.finish(snapshot).await;
         let mut migrations: Vec<Migration> = snapshot.migrations.values().map(|m| self.latest(m)).collect();
         migrations.retain(|migration| !migration.phase().is_final());
         migrations.sort_by_key(|migration| (migration.metadata.creation_timestamp, migration.metadata.uid));
@@ -129,13 +163,16 @@ impl Controller {
             self.metrics.connected.with_label_values(&[database]).set(connected.into());
         }
         let trouble = self.databases.trouble();
-        let ready = trouble.as_ref().map_or(Ok(()), |trouble| Err(trouble.message.clone()));
+        let ready = trouble.as_ref().map(|trouble| trouble.message.clone());
+        let ready = ready.or_else(|| snapshot.trouble.clone()).map_or(Ok(()), Err);
         self.ready.send_modify(|last| *last = ready);
         if let Some(trouble) = trouble {
-            return self.tell(&mut migrations, &trouble).await;
+            return [wait, self.tell(&mut migrations, &trouble).await].into_iter().flatten().min();
         }
-        let mut wait: Option<Duration> = None;
-        self.not_before.retain(|_, at| *at > Instant::now());
+        if let Err(error) = self.claim().await {
+            tracing::error!("the northbound database does not take this controller as the leader: {error:#}");
+            return Some(RETRY);
+        }
         for i in 0..migrations.len() {
             let key = Key::of(&migrations[i]);
             if let Some(at) = self.not_before.get(&key) {
@@ -148,7 +185,7 @@ impl Controller {
                     next
                 }
                 Err(error) => {
-                    tracing::error!(migration = migrations[i].metadata.name, "{error:#}");
+                    tracing::error!(migration = migrations[i].full_name(), "{error:#}");
                     self.not_before.insert(key, Instant::now() + RETRY);
                     Some(RETRY)
                 }
@@ -158,18 +195,36 @@ impl Controller {
         wait
     }
 
-    /// Deletes what has ended long ago.
-    async fn forget(&self, snapshot: &Snapshot) {
-        let now = Timestamp::now();
+    /// Lets go of what has ended, and deletes what has ended long ago.
+    async fn finish(&mut self, snapshot: &Snapshot) -> Option<Duration> {
+        let mut wait = None;
         for migration in snapshot.migrations.values().filter(|m| m.phase().is_final()) {
-            let ended = migration.status.progress.steps.get(&migration.phase());
-            let since = ended.map_or(Duration::ZERO, |ended| now.duration_since(*ended).unsigned_abs());
-            if since > self.retain
-                && let Err(error) = self.store.delete(&Key::of(migration)).await
-            {
-                tracing::error!(migration = migration.metadata.name, %error, "an ended migration cannot be deleted");
+            let key = Key::of(migration);
+            if self.not_before.contains_key(&key) {
+                wait = Some(RETRY);
+            } else if let Err(error) = self.store.finish(migration).await {
+                tracing::error!(migration = key.name, %error, "an ended migration cannot be let go");
+                self.not_before.insert(key, Instant::now() + RETRY);
+                wait = Some(RETRY);
             }
         }
+        if snapshot.trouble.is_none()
+            && let Err(error) = self.store.forget(self.retain).await
+        {
+            tracing::error!(%error, "ended migrations cannot be deleted");
+        }
+        wait
+    }
+
+    /// Tells the northbound database who leads, before anything is written there.
+    async fn claim(&mut self) -> anyhow::Result<()> {
+        let Some(fence) = self.fence.as_ref().filter(|_| !self.claimed) else { return Ok(()) };
+        let fence = databases::Fence { holder: fence.holder().to_owned(), term: fence.term() };
+        let result = self.databases.lead(fence).await;
+        self.deposed |= matches!(result, Err(WriteError::Deposed { .. }));
+        result?;
+        self.claimed = true;
+        Ok(())
     }
 
     /// Says on every object why it does not go on.
@@ -180,16 +235,20 @@ impl Controller {
             let now = to_microseconds(Timestamp::now());
             progress.set_condition(ConditionType::Progressing, Truth::False, trouble.clone(), now);
             if let Err(error) = self.write(migration, progress).await {
-                tracing::error!(migration = migration.metadata.name, %error, "the status cannot be written");
+                tracing::error!(migration = migration.full_name(), %error, "the status cannot be written");
                 wait = Some(RETRY);
             }
         }
         wait
     }
 
-    /// The object with what this process has written of it.
+    /// The object with what this process has written of it. One that is to be
+    /// deleted is given up, unless its guest runs on the target.
     fn latest(&self, migration: &Migration) -> Migration {
         let mut migration = migration.clone();
+        if migration.metadata.deletion_timestamp.is_some() && migration.spec.want == Want::Complete {
+            migration.spec.want = Want::Abort;
+        }
         if let Some(progress) = self.written.get(&Key::of(&migration)) {
             migration.status.progress = progress.clone();
         }
@@ -203,6 +262,7 @@ impl Controller {
         i: usize,
     ) -> anyhow::Result<(Progress, Option<Duration>)> {
         let mut migration = migrations[i].clone();
+        let name = migration.full_name();
         // A step or a change each turn; more than that is someone else
         // changing the same option all the time.
         for _ in Phase::ALL {
@@ -213,7 +273,7 @@ impl Controller {
             self.write(&mut migration, progress).await?;
             match change {
                 Some(Change::Set { requested_chassis, round, since }) => {
-                    let (port, mark) = (&migration.spec.port, Mark::Set(&migration.metadata.name));
+                    let (port, mark) = (&migration.spec.port, Mark::Set(&name));
                     let options = Restore {
                         requested_chassis: Some(requested_chassis.clone()),
                         activation_strategy: None,
@@ -225,7 +285,7 @@ impl Controller {
                     self.write(&mut migration, progress).await?;
                 }
                 Some(Change::Restore(options)) => {
-                    let mark = Mark::Clear(&migration.metadata.name);
+                    let mark = Mark::Clear(&name);
                     self.set_options(&migration.spec.port, &options, mark).await?;
                 }
                 None if entered => {}
@@ -248,6 +308,9 @@ impl Controller {
             Ok(()) | Err(StoreError::NotFound(_)) => {}
             Err(error) => {
                 self.metrics.write_errors.with_label_values(&["store"]).inc();
+                if matches!(error, StoreError::Conflict(_)) {
+                    self.written.remove(&key);
+                }
                 return Err(error);
             }
         }
@@ -259,8 +322,12 @@ impl Controller {
     }
 
     /// Writes the port's options; returns the `nb_cfg` that every chassis has to reach.
-    async fn set_options(&self, port: &str, options: &Restore, mark: Mark<'_>) -> anyhow::Result<i64> {
+    async fn set_options(&mut self, port: &str, options: &Restore, mark: Mark<'_>) -> anyhow::Result<i64> {
+        if self.fence.as_ref().is_some_and(|fence| !fence.may_write()) {
+            return Err(StoreError::NotLeading.into());
+        }
         let result = self.databases.set_options(port, options, mark).await;
+        self.deposed |= matches!(result, Err(WriteError::Deposed { .. }));
         if result.is_err() {
             self.metrics.write_errors.with_label_values(&["northbound"]).inc();
         }
@@ -279,7 +346,7 @@ impl Controller {
             hv_cfg: self.databases.hv_cfg(),
             nb_cfg: self.databases.nb_cfg(),
             can_bind_twice: self.databases.can_bind_twice(),
-            rival: rival.map(|other| other.metadata.name.clone()),
+            rival: rival.map(Migration::full_name),
             numbers: others().map(|other| other.status.progress.number).collect(),
         }
     }
@@ -287,7 +354,7 @@ impl Controller {
 
 /// One line for each step, and one for each new reason to wait.
 fn log(migration: &Migration, progress: &Progress) {
-    let name = &migration.metadata.name;
+    let name = migration.full_name();
     let condition =
         |progress: &Progress, kind| progress.condition(kind).map(|c| c.message.clone()).unwrap_or_default();
     if progress.phase != migration.phase() {

@@ -20,7 +20,7 @@ const RECOVERY: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 
 #[derive(Debug, Clone)]
 pub(crate) struct AgentMetrics {
     pub(crate) registry: Registry,
-    /// The connections that are there: `openflow`, `ovsdb`.
+    /// The connections that are there: `openflow`, `ovsdb`, `store`.
     pub(crate) connected: IntGaugeVec,
     /// Connections that were made to the switch.
     pub(crate) connects: IntCounter,
@@ -60,7 +60,7 @@ impl AgentMetrics {
                 IntGaugeVec::new(
                     Opts::new(
                         "limosa_agent_connected",
-                        "Whether the agent is connected to the switch and to the local database.",
+                        "Whether the agent is connected to the switch, to the local database and to the store.",
                     ),
                     &["to"],
                 ),
@@ -117,7 +117,7 @@ impl AgentMetrics {
         for outcome in ["done", "failed"] {
             metrics.flow_mods.with_label_values(&[outcome]);
         }
-        for to in ["openflow", "ovsdb"] {
+        for to in ["openflow", "ovsdb", "store"] {
             metrics.connected.with_label_values(&[to]);
         }
         metrics

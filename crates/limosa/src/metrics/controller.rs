@@ -21,6 +21,7 @@ pub(crate) struct ControllerMetrics {
     unannounced: IntCounter,
     late: IntCounter,
     unreadable: IntGauge,
+    store: IntGauge,
     /// The databases that are connected, by name.
     pub(crate) connected: IntGaugeVec,
     /// What could not be written, by where to.
@@ -70,6 +71,10 @@ impl ControllerMetrics {
                 &registry,
                 IntGauge::new("limosa_store_unreadable_objects", "Objects of the store that cannot be read."),
             ),
+            store: register(
+                &registry,
+                IntGauge::new("limosa_store_connected", "Whether the store can be read now."),
+            ),
             connected: vec("limosa_database_connected", "Whether a database is followed.", "database"),
             write_errors: counters(
                 "limosa_write_errors_total",
@@ -97,6 +102,7 @@ impl ControllerMetrics {
             self.migrations.with_label_values(&[&phase.to_string()]).set(count as i64);
         }
         self.unreadable.set(snapshot.unreadable.len() as i64);
+        self.store.set(snapshot.trouble.is_none().into());
     }
 
     /// What has become of a migration.

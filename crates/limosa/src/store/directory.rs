@@ -16,12 +16,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::StreamExt;
 use inotify::{Inotify, WatchMask};
-use limosa_protocol::object::{Migration, NodeStatus, Progress, Want};
+use limosa_protocol::object::{Migration, NodeStatus, Progress, Spec, Want};
 use rustix::fs::{FlockOperation, flock};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::{Key, Snapshot, Store, StoreError};
+use super::{Key, Snapshot, Store, StoreError, ended_before, with_target, with_want};
 
 const LOCK: &str = ".lock";
 const TEMPORARY: &str = ".tmp-";
@@ -29,8 +29,6 @@ const TEMPORARY: &str = ".tmp-";
 const MAX_OBJECT_BYTES: u64 = 1 << 20;
 /// How often the directory is looked at without any event.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// The same for a store that is not there yet.
-const LOOK_FOR_STORE_EVERY: Duration = Duration::from_millis(250);
 
 /// A directory of migration objects, watched.
 #[derive(Debug)]
@@ -74,24 +72,6 @@ impl Directory {
         Ok(Self { path, snapshots, watcher })
     }
 
-    /// Opens a store as soon as it is there; says once what it waits for.
-    pub(crate) async fn wait_for(path: &Path) -> Self {
-        let mut said = None;
-        loop {
-            match Self::open(path).await {
-                Ok(store) => return store,
-                Err(error) => {
-                    let error = error.to_string();
-                    if said.as_ref() != Some(&error) {
-                        tracing::warn!(store = %path.display(), "waiting for the store (--store, LIMOSA_STORE): {error}");
-                        said = Some(error);
-                    }
-                }
-            }
-            tokio::time::sleep(LOOK_FOR_STORE_EVERY).await;
-        }
-    }
-
     async fn change(
         &self,
         key: &Key,
@@ -101,6 +81,22 @@ impl Directory {
             let mut new = old.clone();
             edit(&mut new);
             if new == old { Ok(()) } else { write(path, file, &new) }
+        })
+        .await
+    }
+
+    /// Changes a spec, if `edit` gives a new one.
+    async fn respec(
+        &self,
+        key: &Key,
+        edit: impl FnOnce(&Spec) -> Result<Option<Spec>, StoreError> + Send + 'static,
+    ) -> Result<(), StoreError> {
+        self.locked(key, |path, file, mut migration| match edit(&migration.spec)? {
+            Some(spec) => {
+                migration.spec = spec;
+                write(path, file, &migration)
+            }
+            None => Ok(()),
         })
         .await
     }
@@ -136,7 +132,7 @@ impl Drop for Directory {
 
 #[async_trait]
 impl Store for Directory {
-    async fn create(&self, migration: Migration) -> Result<(), StoreError> {
+    async fn create(&self, migration: Migration) -> Result<Migration, StoreError> {
         let path = self.path.clone();
         blocking(move || {
             let file = object_file(&path, &migration.metadata.name)?;
@@ -144,7 +140,8 @@ impl Store for Directory {
             if file.exists() {
                 return Err(StoreError::Exists(migration.metadata.name));
             }
-            write(&path, &file, &migration)
+            write(&path, &file, &migration)?;
+            Ok(migration)
         })
         .await
     }
@@ -161,8 +158,14 @@ impl Store for Directory {
         .await
     }
 
+    async fn set_target(&self, key: &Key, chassis: &str) -> Result<(), StoreError> {
+        let (name, chassis) = (key.name.clone(), chassis.to_owned());
+        self.respec(key, move |spec| with_target(&name, spec, &chassis)).await
+    }
+
     async fn set_want(&self, key: &Key, want: Want) -> Result<(), StoreError> {
-        self.change(key, move |migration| migration.spec.want = want).await
+        let name = key.name.clone();
+        self.respec(key, move |spec| with_want(&name, spec, want)).await
     }
 
     async fn delete(&self, key: &Key) -> Result<(), StoreError> {
@@ -171,6 +174,18 @@ impl Store for Directory {
             Err(StoreError::NotFound(_)) => Ok(()),
             result => result,
         }
+    }
+
+    async fn finish(&self, _: &Migration) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn forget(&self, retain: Duration) -> Result<(), StoreError> {
+        let snapshot = Arc::clone(&self.snapshots.borrow());
+        for migration in snapshot.migrations.values().filter(|m| ended_before(m, retain)) {
+            self.delete(&Key::of(migration)).await?;
+        }
+        Ok(())
     }
 
     fn watch(&self) -> watch::Receiver<Arc<Snapshot>> {
@@ -225,6 +240,11 @@ async fn follow(
                 let error = error.to_string();
                 if trouble.as_ref() != Some(&error) {
                     tracing::error!(error, "the store cannot be read; every migration stays what it was");
+                    sender.send_modify(|last| {
+                        let Snapshot { migrations, unreadable, .. } = &**last;
+                        let (migrations, unreadable) = (migrations.clone(), unreadable.clone());
+                        *last = Arc::new(Snapshot { migrations, unreadable, trouble: Some(error.clone()) });
+                    });
                     trouble = Some(error);
                 }
             }
@@ -292,8 +312,20 @@ fn read(file: &Path) -> Result<Migration, StoreError> {
     if text.len() as u64 > MAX_OBJECT_BYTES {
         return Err(unreadable(format!("larger than {MAX_OBJECT_BYTES} bytes; no migration is that large")));
     }
-    let migration: Migration =
-        serde_json::from_str(&text).map_err(|e| unreadable(format!("not a migration: {e}")))?;
+    let mut misspelt = None;
+    let mut reader = serde_json::Deserializer::from_str(&text);
+    let migration: Migration = serde_ignored::deserialize(&mut reader, |path| {
+        let path = path.to_string();
+        if path.starts_with("spec.") {
+            misspelt = Some(path);
+        }
+    })
+    .and_then(|migration| reader.end().map(|()| migration))
+    .map_err(|e| unreadable(format!("not a migration: {e}")))?;
+    // People write these files by hand; nobody else looks at what they wrote.
+    if let Some(field) = misspelt {
+        return Err(unreadable(format!("there is no field {field} in a migration")));
+    }
     let named = file.file_stem().is_some_and(|stem| stem == migration.metadata.name.as_str());
     if !named {
         return Err(unreadable(format!(
@@ -341,7 +373,10 @@ fn object_file(directory: &Path, name: &str) -> Result<PathBuf, StoreError> {
     if is_label {
         Ok(directory.join(name).with_extension("json"))
     } else {
-        Err(StoreError::BadName(name.to_owned()))
+        Err(StoreError::BadName {
+            name: name.to_owned(),
+            rule: "use 1 to 63 lower-case letters, digits and hyphens, with a letter or digit at both ends",
+        })
     }
 }
 

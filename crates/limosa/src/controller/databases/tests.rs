@@ -12,7 +12,6 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::time::timeout;
 
-use super::write::{Fence, WriteError};
 use super::*;
 
 const DEADLINE: Duration = Duration::from_secs(30);

@@ -75,7 +75,6 @@ pub(crate) enum WriteError {
 impl Databases {
     /// Writes who leads, unless somebody later does; from then on every write of ours is refused by the
     /// database itself once it names another.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for a store with elections; the directory has none"))]
     pub(crate) async fn lead(&mut self, fence: Fence) -> Result<(), WriteError> {
         let found = self.leader().await?;
         if let Some(found) = found.as_deref().filter(|found| fence.yields_to(found)) {

@@ -109,15 +109,42 @@ async fn a_store_that_is_away_for_a_while_loses_nothing() {
     let key = Key::of(&watch.borrow().migrations["m1"]);
     let error = store.set_want(&key, Want::Abort).await.unwrap_err();
     assert!(matches!(error, StoreError::NoStore { .. }), "{error}");
-    let changed = tokio::time::timeout(2 * LOOK_EVERY, watch.changed()).await;
-    assert!(changed.is_err(), "it shows {:?}", watch.borrow());
+    until(&mut watch, |s| s.trouble.is_some() && s.migrations.contains_key("m1")).await;
     // It is back, as another directory, in which somebody writes.
     fs::remove_dir(&path).unwrap();
     fs::create_dir(&path).unwrap();
     fs::copy(dir.path().join("away/m1.json"), path.join("m1.json")).unwrap();
     let elsewhere = Directory::open(&path).await.unwrap();
     elsewhere.create(migration("m2")).await.unwrap();
-    until(&mut watch, |s| s.migrations.len() == 2).await;
+    until(&mut watch, |s| s.migrations.len() == 2 && s.trouble.is_none()).await;
+}
+
+#[tokio::test]
+async fn a_target_is_named_once_and_a_return_is_for_good() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Directory::open_or_create(dir.path()).await.unwrap();
+    let mut object = migration("m1");
+    object.spec.to = None;
+    let key = Key::of(&store.create(object).await.unwrap());
+    for _ in 0..2 {
+        store.set_target(&key, "b").await.unwrap();
+    }
+    let again = store.set_target(&key, "c").await;
+    assert!(matches!(again, Err(StoreError::TargetSet { to, .. }) if to == "b"));
+    store.set_want(&key, Want::Return).await.unwrap();
+    assert!(matches!(store.set_want(&key, Want::Abort).await, Err(StoreError::Returning(_))));
+    until(&mut store.watch(), |s| s.migrations["m1"].spec.to.as_deref() == Some("b")).await;
+}
+
+#[tokio::test]
+async fn a_misspelt_request_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Directory::open_or_create(dir.path()).await.unwrap();
+    store.create(migration("good")).await.unwrap();
+    let text = fs::read_to_string(dir.path().join("good.json")).unwrap();
+    let misspelt = text.replace("\"good\"", "\"bad\"").replace("\"want\"", "\"wnat\"");
+    fs::write(dir.path().join("bad.json"), misspelt).unwrap();
+    until(&mut store.watch(), |s| s.unreadable.iter().any(|why| why.contains("spec.wnat"))).await;
 }
 
 #[tokio::test]
@@ -125,6 +152,6 @@ async fn names_cannot_leave_the_directory() {
     let dir = tempfile::tempdir().unwrap();
     let store = Directory::open_or_create(dir.path()).await.unwrap();
     for name in ["", "../m", "a/b", "-a", "A", ".lock", &"x".repeat(64)] {
-        assert!(matches!(store.create(migration(name)).await, Err(StoreError::BadName(_))), "{name:?}");
+        assert!(matches!(store.create(migration(name)).await, Err(StoreError::BadName { .. })), "{name:?}");
     }
 }
