@@ -2,6 +2,8 @@
 
 mod stage;
 
+use std::collections::BTreeMap;
+
 use limosa_protocol::Phase;
 use limosa_protocol::lifecycle::{
     ACTIVATE_DEADLINE, LogicalPort, MISSING_GRACE, OVERWRITE_PAUSE, PRESUME_AFTER, REDIRECT_DEADLINE,
@@ -288,6 +290,24 @@ fn what_a_cni_manages_is_left_to_it() {
     assert_eq!(reason, "ManagedElsewhere");
     assert!(message.contains("spec.takeOver") && message.contains("a,b"), "{message}");
     assert!(stage.options.is_empty());
+}
+
+/// Kube-OVN names nodes, and leaves the name of the last one behind.
+#[test]
+fn a_pin_may_name_the_host() {
+    let mut stage = managed();
+    stage.world.hostnames = BTreeMap::from([("a", "n1"), ("b", "n2")].map(|(c, n)| (c.into(), n.into())));
+    let port = stage.world.port.as_mut().unwrap();
+    (port.requested_chassis, port.activation_strategy) = (Some("n1".into()), None);
+    stage.reach_armed();
+    stage.reach_switched_from_armed();
+    stage.steps("a", &[Step::Redirected]);
+    stage.settle();
+    stage.chassis_catch_up();
+    stage.settle();
+    stage.clean_up("a");
+    assert_eq!(stage.settle(), Phase::Completed);
+    assert_eq!(stage.options.last(), Some(&Some("n2".to_owned())));
 }
 
 #[test]

@@ -351,6 +351,7 @@ impl World {
             port: Some(port),
             binding: Some(binding),
             chassis: (0..self.count).map(|c| (name(c), geneve.clone())).collect::<BTreeMap<_, _>>(),
+            hostnames: BTreeMap::new(),
             hv_cfg: nb.hv_cfg,
             nb_cfg: (0..self.count).map(|c| (name(c), sb.reported[c])).collect(),
             can_bind_twice: true,

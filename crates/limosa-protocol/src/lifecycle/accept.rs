@@ -57,7 +57,7 @@ pub(super) fn accept(migration: &Migration, world: &World) -> Result<(Subject, R
     if !world.can_bind_twice {
         return refuse("OvnTooOld", "this OVN cannot bind a port to two chassis (Port_Binding.additional_chassis, OVN 22.09 and later): upgrade it".to_owned());
     }
-    if let Some(why) = conflict(spec, lsp) {
+    if let Some(why) = conflict(spec, lsp, world) {
         return Err(why);
     }
     let Some(mac) = spec.mac.or_else(|| lsp.macs.first().copied()) else {
@@ -127,12 +127,12 @@ pub(super) fn thief<'a>(spec: &Spec, world: &'a World) -> Option<&'a str> {
 }
 
 /// Options of the port that say that someone else moves it.
-fn conflict(spec: &Spec, lsp: &LogicalPort) -> Option<Problem> {
+fn conflict(spec: &Spec, lsp: &LogicalPort, world: &World) -> Option<Problem> {
     if spec.take_over {
         return None;
     }
     let (port, from) = (&spec.port, &spec.from);
-    let pin = lsp.requested_chassis.as_ref().filter(|pin| *pin != from);
+    let pin = lsp.requested_chassis.as_ref().filter(|pin| !world.is_named(pin, from));
     let pin = pin.map(|pin| format!("options:requested-chassis of {port} is {pin}, not {from}"));
     let strategy = lsp.activation_strategy.as_ref();
     let found =

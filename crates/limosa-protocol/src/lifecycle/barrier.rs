@@ -130,8 +130,15 @@ impl Stepper<'_> {
         if let Some(value) = &mut before.requested_chassis {
             let mut names: Vec<&str> = Vec::new();
             for name in value.split(',') {
-                let is_side = name == spec.from || Some(name) == spec.to.as_deref();
-                let name = if is_side { winner } else { name };
+                let sides = || [Some(&spec.from), spec.to.as_ref()].into_iter().flatten();
+                let side = sides().find(|side| self.world.is_named(name, side));
+                // In the words in which it was: a chassis for a chassis, a host for a host.
+                let host = self.world.hostnames.get(winner).map(String::as_str);
+                let name = match side {
+                    None => name,
+                    Some(side) if name == side => winner,
+                    Some(_) => host.filter(|host| !host.is_empty()).unwrap_or(winner),
+                };
                 if !names.contains(&name) {
                     names.push(name);
                 }

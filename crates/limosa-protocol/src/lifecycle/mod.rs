@@ -74,6 +74,9 @@ pub struct World {
     pub binding: Option<Binding>,
     /// Every chassis of the southbound database, with its encapsulation types.
     pub chassis: BTreeMap<String, BTreeSet<String>>,
+    /// What the hosts of the chassis are called (`Chassis.hostname`), by chassis:
+    /// OVN takes either for `requested-chassis`.
+    pub hostnames: BTreeMap<String, String>,
     /// `NB_Global.hv_cfg`: the `nb_cfg` that every chassis has caught up with.
     pub hv_cfg: i64,
     /// `Chassis_Private.nb_cfg`: the same for each chassis.
@@ -84,6 +87,13 @@ pub struct World {
     pub rival: Option<String>,
     /// Numbers that other migrations carry in their cookies.
     pub numbers: BTreeSet<u32>,
+}
+
+impl World {
+    /// Whether that is the chassis' name or its host's.
+    fn is_named(&self, name: &str, chassis: &str) -> bool {
+        name == chassis || self.hostnames.get(chassis).is_some_and(|host| !host.is_empty() && host == name)
+    }
 }
 
 /// A row of `Logical_Switch_Port`.

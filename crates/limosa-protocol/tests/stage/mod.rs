@@ -38,6 +38,7 @@ impl Stage {
                 ..Binding::default()
             }),
             chassis: BTreeMap::from(["a", "b", "x"].map(|name| (name.to_owned(), geneve()))),
+            hostnames: BTreeMap::new(),
             hv_cfg: 0,
             nb_cfg: BTreeMap::new(),
             can_bind_twice: true,

@@ -191,6 +191,24 @@ struct ControllerArgs {
     store: StoreArgs,
     #[command(flatten)]
     lease: LeaseArgs,
+    #[command(flatten)]
+    kubevirt: KubevirtArgs,
+}
+
+#[derive(Debug, ClapArgs)]
+struct KubevirtArgs {
+    /// Leave KubeVirt's migrations alone; with --kubernetes they are carried out
+    #[arg(long, env = "LIMOSA_NO_KUBEVIRT")]
+    no_kubevirt: bool,
+    /// Migrate ports that the CNI seems to migrate itself, too, as if all were annotated limosa.io/take-over
+    #[arg(long, env = "LIMOSA_TAKE_OVER", conflicts_with = "no_kubevirt")]
+    take_over: bool,
+}
+
+impl KubevirtArgs {
+    fn options(&self) -> Option<limosa_kubevirt::Options> {
+        (!self.no_kubevirt).then_some(limosa_kubevirt::Options { take_over: self.take_over })
+    }
 }
 
 /// How a verb prints what it found.
@@ -226,11 +244,11 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Verb::Controller(args) => {
-            let ControllerArgs { nb, sb, tls, retain, metrics, store, lease } = args;
+            let ControllerArgs { nb, sb, tls, retain, metrics, store, lease, kubevirt } = args;
             let (tls, store, metrics_listen) = (tls.tls(), store.place(), metrics.metrics_listen);
-            let lease = lease.options()?;
-            controller::run(controller::Options { nb, sb, tls, store, lease, retain, metrics_listen })
-                .await?;
+            let (lease, kubevirt) = (lease.options()?, kubevirt.options());
+            let options = controller::Options { nb, sb, tls, store, lease, kubevirt, retain, metrics_listen };
+            controller::run(options).await?;
             Ok(ExitCode::SUCCESS)
         }
         Verb::Migrate(args) => migrate::migrate(args).await,

@@ -8,6 +8,7 @@ mod write;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use limosa_kubevirt::Nodes;
 use limosa_protocol::MacAddr;
 use limosa_protocol::lifecycle::{Binding, LogicalPort};
 use limosa_protocol::object::Problem;
@@ -144,6 +145,16 @@ impl Databases {
         let sb = self.sb.replica();
         let kind = |encap: Encap| encap.r#type;
         sb.rows().map(|row: Chassis| (row.name, sb.referenced(&row.encaps).map(kind).collect())).collect()
+    }
+
+    /// The chassis by the nodes they run on.
+    pub(super) fn nodes(&self) -> Nodes {
+        Nodes::new(self.hostnames())
+    }
+
+    /// What the hosts of the chassis are called, by chassis.
+    pub(super) fn hostnames(&self) -> BTreeMap<String, String> {
+        self.sb.replica().rows().map(|row: Chassis| (row.name, row.hostname)).collect()
     }
 
     pub(super) fn hv_cfg(&self) -> i64 {

@@ -4,6 +4,7 @@ use anyhow::Context;
 use uuid::Uuid;
 
 use super::Desk;
+use super::kubevirt::Kubevirt;
 use crate::lease::{Elector, Timing};
 use crate::shutdown::Shutdown;
 use crate::store::{Access, Kubernetes, Place, Which, open_when_there};
@@ -23,6 +24,7 @@ pub(super) async fn run(
     mut desk: Desk,
     access: &Access,
     lease: &LeaseOptions,
+    kubevirt: Option<limosa_kubevirt::Options>,
     mut shutdown: Shutdown,
 ) -> anyhow::Result<()> {
     let place = Place::Kubernetes(access.clone());
@@ -36,6 +38,9 @@ pub(super) async fn run(
         opened = opened => opened,
         () = shutdown.asked() => return Ok(()),
     };
+    let registry = &desk.metrics.registry;
+    desk.kubevirt =
+        kubevirt.map(|options| Kubevirt::new(store.client(), access.namespace.as_deref(), options, registry));
     let namespace = lease.namespace.as_deref().unwrap_or_else(|| store.home());
     let mut elector = Elector::new(store.client(), namespace, &lease.name, identity(), lease.timing);
     tracing::info!(store = %place, lease = format!("{namespace}/{}", lease.name), "controller started");

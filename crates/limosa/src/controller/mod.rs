@@ -7,6 +7,7 @@
 
 mod databases;
 mod election;
+mod kubevirt;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -28,6 +29,7 @@ use crate::shutdown::Shutdown;
 use crate::store::{Key, Place, Snapshot, Store, StoreError};
 use databases::{Databases, Mark, WriteError};
 pub(crate) use election::LeaseOptions;
+use kubevirt::Kubevirt;
 
 /// How soon a write that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -39,6 +41,8 @@ pub(crate) struct Options {
     pub(crate) tls: Option<Tls>,
     pub(crate) store: Place,
     pub(crate) lease: LeaseOptions,
+    /// Carry out KubeVirt's migrations, and how.
+    pub(crate) kubevirt: Option<limosa_kubevirt::Options>,
     /// How long an object is kept after its migration has ended.
     pub(crate) retain: Duration,
     pub(crate) metrics_listen: Option<SocketAddr>,
@@ -52,9 +56,11 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
         metrics::serve(listen, metrics.registry.clone(), readiness).await?;
     }
     let databases = Databases::open(options.nb, options.sb, options.tls);
-    let mut desk = Desk { databases, retain: options.retain, metrics, ready };
+    let mut desk = Desk { databases, kubevirt: None, retain: options.retain, metrics, ready };
     match &options.store {
-        Place::Kubernetes(access) => election::run(desk, access, &options.lease, shutdown).await,
+        Place::Kubernetes(access) => {
+            election::run(desk, access, &options.lease, options.kubevirt, shutdown).await
+        }
         Place::Directory(_) => {
             let store = tokio::select! {
                 (store, ()) = async { tokio::join!(options.store.wait_for(), desk.databases.ready()) } => store,
@@ -73,6 +79,8 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
 /// What a controller works with, whoever leads.
 struct Desk {
     databases: Databases,
+    /// Whose migrations are carried out, besides those that people ask for.
+    kubevirt: Option<Kubevirt>,
     retain: Duration,
     metrics: ControllerMetrics,
     ready: watch::Sender<Readiness>,
@@ -87,6 +95,7 @@ impl Desk {
             claimed: false,
             deposed: false,
             databases: &mut self.databases,
+            kubevirt: &mut self.kubevirt,
             retain: self.retain,
             written: BTreeMap::new(),
             not_before: BTreeMap::new(),
@@ -105,6 +114,7 @@ struct Controller<'a> {
     /// They know that another does.
     deposed: bool,
     databases: &'a mut Databases,
+    kubevirt: &'a mut Option<Kubevirt>,
     retain: Duration,
     /// What was last written, which the store's watch may not show yet.
     written: BTreeMap<Key, Progress>,
@@ -139,6 +149,7 @@ impl Controller<'_> {
                 changed = objects.changed() => changed.context("the store has gone")?,
                 changed = nb.changed() => changed.context("the northbound session has ended")?,
                 changed = sb.changed() => changed.context("the southbound session has ended")?,
+                () = kubevirt::due(&mut *self.kubevirt) => {}
                 () = sleep(wait) => {}
             }
         }
@@ -172,6 +183,10 @@ impl Controller<'_> {
         if let Err(error) = self.claim().await {
             tracing::error!("the northbound database does not take this controller as the leader: {error:#}");
             return Some(RETRY);
+        }
+        if let Some(kubevirt) = self.kubevirt.as_mut() {
+            let next = kubevirt.turn(snapshot, &self.databases.nodes(), &*self.store).await;
+            wait = [wait, next].into_iter().flatten().min();
         }
         for i in 0..migrations.len() {
             let key = Key::of(&migrations[i]);
@@ -343,6 +358,7 @@ impl Controller<'_> {
             port: self.databases.port(&migration.spec.port),
             binding: self.databases.binding(&migration.spec.port),
             chassis: self.databases.chassis(),
+            hostnames: self.databases.hostnames(),
             hv_cfg: self.databases.hv_cfg(),
             nb_cfg: self.databases.nb_cfg(),
             can_bind_twice: self.databases.can_bind_twice(),

@@ -71,7 +71,10 @@ async fn readyz(State(ready): State<watch::Receiver<Readiness>>) -> impl IntoRes
 
 /// Adds a metric to a registry. Names and labels are constants of this crate,
 /// of which a test makes every one.
-fn register<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {
+pub(crate) fn register<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    made: prometheus::Result<C>,
+) -> C {
     let metric = made.expect("a metric with a valid name and labels");
     registry.register(Box::new(metric.clone())).expect("a metric with a name of its own");
     metric

@@ -58,7 +58,6 @@ pub(crate) trait Store: Send + Sync {
     /// Writes one chassis' part of the status.
     async fn put_node(&self, key: &Key, chassis: &str, status: NodeStatus) -> Result<(), StoreError>;
     /// Fills in the target, which can be done once; the same again is no error.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for what follows an orchestrator"))]
     async fn set_target(&self, key: &Key, chassis: &str) -> Result<(), StoreError>;
     /// Changes what is wanted; [`Want::Return`] is for good.
     async fn set_want(&self, key: &Key, want: Want) -> Result<(), StoreError>;

@@ -34,6 +34,7 @@ ovsdb_rs::table! {
 
     pub(super) struct Chassis in "Chassis" {
         pub(super) name: String,
+        pub(super) hostname: String,
         pub(super) encaps: Vec<Uuid>,
     }
 
