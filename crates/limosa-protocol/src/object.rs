@@ -301,6 +301,25 @@ impl Phase {
         Self::Rejected,
     ];
 
+    /// What it means, for people.
+    #[must_use]
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::Pending => "asked for, not yet looked at",
+            Self::Pinning => "the port is being pinned to the source",
+            Self::Arming => "the agents put their flows in place",
+            Self::Armed => "both sides are ready for the guest",
+            Self::Activated => "the guest runs on the target; its traffic still runs through the source",
+            Self::Bound => "OVN has the port on both chassis",
+            Self::Switched => "OVN's own flows carry the guest's traffic",
+            Self::Released => "the source has let go; the agents take their flows away",
+            Self::Completed => "nothing of the migration is left; the guest is on the target",
+            Self::RollingBack => "the agents take their flows away; the guest is on the source",
+            Self::RolledBack => "nothing of the migration is left; the guest is on the source",
+            Self::Rejected => "it could not be carried out; nothing was changed",
+        }
+    }
+
     /// Nothing will change any more.
     #[must_use]
     pub const fn is_final(self) -> bool {
@@ -484,6 +503,7 @@ pub struct Condition {
     pub kind: ConditionType,
     pub status: Truth,
     pub reason: String,
+    /// Never empty: Kubernetes 1.20 makes a null of that in server-side apply, and refuses it.
     pub message: String,
     pub last_transition_time: Timestamp,
 }

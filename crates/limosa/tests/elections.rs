@@ -6,12 +6,10 @@ use std::process::{Child, Command, Output};
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{ApiResource, DynamicObject, PostParams};
 use kube::core::GroupVersionKind;
-use kube::runtime::wait::conditions::is_crd_established;
 use kube::{Api, Client};
-use limosa_lab::kube::{ApiServer, wait_for};
+use limosa_lab::kube::{ApiServer, limosa, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use tokio::sync::OnceCell;
@@ -24,14 +22,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 async fn prepared(server: &ApiServer) -> Client {
     static PREPARED: OnceCell<()> = OnceCell::const_new();
     let client = server.client().await.unwrap();
-    let install = async || {
-        let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
-        let definition = serde_saphyr::from_str(DEFINITION).unwrap();
-        definitions.create(&PostParams::default(), &definition).await.unwrap();
-        let served = is_crd_established();
-        wait_for(&definitions, "portmigrations.limosa.io", "be served", served).await.unwrap();
-    };
-    PREPARED.get_or_init(install).await;
+    PREPARED.get_or_init(async || limosa::install(&client).await.unwrap()).await;
     client
 }
 

@@ -25,10 +25,12 @@
 //!   apply, watches. Nothing else of Kubernetes runs: there are no controllers, no scheduler, no garbage
 //!   collector and no kubelet. Namespaces never finish being deleted, and a pod lives as long as it is told to.
 //! * [`kubevirt`] plays those that are missing, as far as a migration needs them.
+//! * [`limosa`] installs what the chart does: the definition and the roles.
 //! * [`apply`] puts any YAML there, [`wait_for`] waits for an object to become something.
 
 mod apply;
 pub mod kubevirt;
+pub mod limosa;
 mod server;
 mod user;
 

@@ -233,7 +233,7 @@ impl Stepper<'_> {
     fn enter(&mut self, phase: Phase) {
         self.progress.enter(phase, self.now);
         let ended = phase.is_final();
-        let why = Problem::new(&phase.to_string(), "");
+        let why = Problem::new(&phase.to_string(), phase.meaning());
         self.progress.set_condition(
             ConditionType::Progressing,
             if ended { Truth::False } else { Truth::True },

@@ -1,11 +1,10 @@
 //! A real API server with the definition and the chart's rules, for the tests of whatever writes objects.
 
 use jiff::Timestamp;
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Config;
 use kube::config::Kubeconfig;
-use kube::runtime::wait::conditions::is_crd_established;
-use limosa_lab::kube::{ApiServer, apply, wait_for};
+pub(crate) use limosa_lab::kube::limosa::{AGENT, CONTROLLER};
+use limosa_lab::kube::{ApiServer, apply, limosa};
 use limosa_protocol::object::{
     ConditionType, Guest, Phase, Problem, Role, Spec, Step, Truth, to_microseconds,
 };
@@ -15,38 +14,9 @@ use uuid::Uuid;
 
 use super::*;
 
-pub(crate) const AGENT: &str = "system:serviceaccount:limosa:limosa-agent";
-pub(crate) const CONTROLLER: &str = "system:serviceaccount:limosa:limosa-controller";
-
 /// Puts the definition there, and what agents and controllers may do.
 pub(crate) async fn prepare(server: &ApiServer) {
-    let client = server.client().await.unwrap();
-    // A server of before Kubernetes 1.25 does not apply what it does not know; it leaves it out of what is created.
-    let definition: CustomResourceDefinition = serde_saphyr::from_str(DEFINITION).unwrap();
-    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
-    let name = definition.metadata.name.clone().unwrap();
-    definitions.create(&PostParams::default(), &definition).await.unwrap();
-    wait_for(&definitions, &name, "be served", is_crd_established()).await.unwrap();
-    make_namespace(&client, "limosa").await;
-    let rules = [
-        ("limosa-agent", include_str!("../../../../../charts/limosa/files/agent-rules.yaml")),
-        ("limosa-controller", include_str!("../../../../../charts/limosa/files/controller-rules.yaml")),
-    ];
-    for (name, rules) in rules {
-        let rules: Value = serde_saphyr::from_str(rules).unwrap();
-        let role = json!({
-            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
-            "metadata": { "name": name }, "rules": rules,
-        });
-        let binding = json!({
-            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
-            "metadata": { "name": name },
-            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name },
-            "subjects": [{ "kind": "ServiceAccount", "name": name, "namespace": "limosa" }],
-        });
-        apply(&client, &role.to_string()).await.unwrap();
-        apply(&client, &binding.to_string()).await.unwrap();
-    }
+    limosa::install(&server.client().await.unwrap()).await.unwrap();
 }
 
 async fn make_namespace(client: &Client, name: &str) {

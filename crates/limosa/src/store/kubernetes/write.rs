@@ -5,7 +5,7 @@ use std::sync::{MutexGuard, PoisonError};
 
 use kube::api::{DynamicObject, Patch, PatchParams};
 use limosa_protocol::Step;
-use limosa_protocol::object::{API_VERSION, FINALIZER, KIND, Migration, NodeStatus, Progress, Spec};
+use limosa_protocol::object::{FINALIZER, Migration, NodeStatus, Progress, Spec};
 use serde_json::{Map, Value, json};
 
 use super::{ENDED, Key, Kubernetes, REQUESTER, StoreError, follow, in_time, split};
@@ -102,12 +102,13 @@ impl Kubernetes {
         if !progress.phase.is_final() {
             version = self.hold(key, &shown, version).await?;
         }
-        let mut part = without_nulls(json!(progress));
+        let part = without_nulls(json!(progress));
+        let mut changes = merge_patch(&without_nulls(json!(base)), &part);
         // Where the agents put theirs.
-        part["nodes"] = json!({});
+        changes["nodes"] = json!({});
         for _ in 0..TRIES {
             self.may_write()?;
-            match self.apply_progress(key, &version, &part).await {
+            match self.patch_progress(key, &version, &changes).await {
                 Ok(object) => {
                     self.remember(key, part, &object);
                     return Ok(());
@@ -208,20 +209,21 @@ impl Kubernetes {
         in_time(&key.name, api.patch(name, &params, &Patch::Merge(patch))).await
     }
 
-    /// Writes the controller's fields and no others. Nobody else has any business
-    /// there, so that what is found there is overwritten.
-    async fn apply_progress(
+    /// Writes those of the controller's fields that change. Server-side apply
+    /// would know by itself which these are, but Kubernetes 1.20 makes a null of
+    /// some fields that are left out, and then refuses it.
+    async fn patch_progress(
         &self,
         key: &Key,
         version: &str,
-        part: &Value,
+        changes: &Value,
     ) -> Result<DynamicObject, StoreError> {
         let (namespace, name) = split(&key.name)?;
-        let metadata = json!({ "name": name, "namespace": namespace, "resourceVersion": version });
-        let patch = json!({ "apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "status": part });
-        let params = PatchParams::apply(CONTROLLER).force();
+        let metadata = json!({ "resourceVersion": version, "uid": key.uid });
+        let patch = json!({ "metadata": metadata, "status": changes });
+        let params = PatchParams { field_manager: Some(CONTROLLER.to_owned()), ..PatchParams::default() };
         let api = self.in_namespace(namespace);
-        in_time(&key.name, api.patch_status(name, &params, &Patch::Apply(&patch))).await
+        in_time(&key.name, api.patch_status(name, &params, &Patch::Merge(&patch))).await
     }
 
     fn last(&self, key: &Key) -> Option<Written> {
@@ -256,6 +258,16 @@ fn is_later(shown: &Migration, version: &str) -> bool {
     }
 }
 
+/// What makes `new` of `old` (RFC 7396).
+fn merge_patch(old: &Value, new: &Value) -> Value {
+    let (Value::Object(old), Value::Object(new)) = (old, new) else { return new.clone() };
+    let gone = old.keys().filter(|name| !new.contains_key(*name)).map(|name| (name.clone(), Value::Null));
+    let changed = new.iter().filter(|(name, value)| old.get(*name) != Some(value));
+    let changed = changed
+        .map(|(name, value)| (name.clone(), merge_patch(old.get(name).unwrap_or(&Value::Null), value)));
+    Value::Object(gone.chain(changed).collect())
+}
+
 /// A null would make its writer the owner of a field that is not there.
 pub(super) fn without_nulls(value: Value) -> Value {
     match value {
@@ -265,5 +277,21 @@ pub(super) fn without_nulls(value: Value) -> Value {
         }
         Value::Array(items) => Value::Array(items.into_iter().map(without_nulls).collect()),
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_changes_is_written() {
+        let old =
+            json!({ "phase": "Armed", "barrier": { "round": 1 }, "steps": { "a": 1, "b": 2 }, "list": [1] });
+        let new = json!({ "phase": "Armed", "steps": { "a": 1, "c": 3 }, "list": [1, 2] });
+        let patch = json!({ "barrier": null, "steps": { "b": null, "c": 3 }, "list": [1, 2] });
+        assert_eq!(merge_patch(&old, &new), patch);
+        assert_eq!(merge_patch(&new, &new), json!({}));
+        assert_eq!(merge_patch(&Value::Null, &new), new);
     }
 }
