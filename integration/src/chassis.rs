@@ -67,6 +67,8 @@ impl Chassis {
     /// packets that no kernel loses: the first one to each neighbour (OVS,
     /// lib/tnl-neigh-cache.c), and what passes in the 5 ms after a change of
     /// any link, when it reads the system's routes again (lib/route-table.c).
+    /// Nor does it check the sequence numbers of TCP connections: the kernel
+    /// does not either once it has met one in its middle (lib/conntrack-tcp.c).
     fn underlay(&self, count: usize) -> String {
         let Self { number, name, .. } = self;
         let ctl = self.daemon(Daemon::Vswitchd).ctl();
@@ -78,6 +80,7 @@ impl Chassis {
         format!(
             "ip -n {name} addr replace {}/24 dev br-phy
              ip -n {name} link set br-phy up
+             {appctl} dpctl/ct-disable-tcp-seq-chk >/dev/null
              {appctl} ovs/route/add 10.99.0.0/24 br-phy >/dev/null\n{neighbours}",
             self.encap_ip()
         )

@@ -162,7 +162,8 @@ impl Guest {
         incoming: bool,
     ) -> Result<()> {
         let dir = dir.display();
-        let append = format!("console=ttyS0 quiet panic=1 guest_ip={}/24", port.ip);
+        let ip6 = port.ip6.as_ref().map_or_else(String::new, |ip6| format!("{ip6}/64"));
+        let append = format!("console=ttyS0 quiet panic=1 guest_ip={}/24 guest_ip6={ip6}", port.ip);
         let console =
             format!("socket,id=con,path={dir}/console.sock,server=on,wait=off,logfile={dir}/console.log");
         let netdev = format!("tap,id=n0,ifname={tap},script=no,downscript=no,vnet_hdr=off");

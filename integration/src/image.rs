@@ -12,7 +12,12 @@ use rustix::fs::{FlockOperation, flock};
 use crate::lab::programs_present;
 
 const INIT: &str = include_str!("../guest/init");
-const ECHO: &str = include_str!("../guest/echo.rs");
+/// The echo; the first is the one to compile.
+const SOURCES: [(&str, &str); 3] = [
+    ("echo.rs", include_str!("../guest/echo.rs")),
+    ("orders.rs", include_str!("../guest/orders.rs")),
+    ("pattern.rs", include_str!("../guest/pattern.rs")),
+];
 
 /// Depends on the package of the newest kernel of its kind.
 const KERNEL_PACKAGE: &str = "linux-image-cloud-amd64";
@@ -73,7 +78,8 @@ fn build(dir: &Path) -> Result<Image> {
     let lock = File::create(dir.join("lock")).context("create the lock")?;
     flock(&lock, FlockOperation::LockExclusive).context("lock the guest's directory")?;
     let stamp = dir.join("stamp");
-    let sources = [INIT, ECHO, &MODULES.join(" ")].join("\n");
+    let [echo, orders, pattern] = SOURCES.map(|(_, text)| text);
+    let sources = [INIT, echo, orders, pattern, &MODULES.join(" ")].join("\n");
     if image.kernel.is_file()
         && image.initrd.is_file()
         && fs::read_to_string(&stamp).is_ok_and(|s| s == sources)
@@ -153,8 +159,10 @@ fn initramfs(kernel: &Path, root: &Path, initrd: &Path) -> Result<()> {
         }
     }
 
-    let source = root.join("echo.rs");
-    fs::write(&source, ECHO).context("write the echo's source")?;
+    let source = tempfile::tempdir().context("make a directory for the echo's source")?;
+    for (name, text) in SOURCES {
+        fs::write(source.path().join(name), text).context("write the echo's source")?;
+    }
     // `cargo` may have set up a compiler wrapper or flags that are not for
     // this: it is compiled plainly.
     run(Command::new("rustc")
@@ -169,10 +177,8 @@ fn initramfs(kernel: &Path, root: &Path, initrd: &Path) -> Result<()> {
             "-o",
         ])
         .arg(root.join("bin/echo-server"))
-        .arg(&source))
+        .arg(source.path().join(SOURCES[0].0)))
     .context("compile the guest's echo")?;
-    fs::remove_file(&source).context("remove the echo's source")?;
-
     let script = "find . | cpio --quiet -o -H newc -R 0:0 | gzip -1 > \"$0\"";
     run(Command::new("sh").arg("-euc").arg(script).arg(initrd).current_dir(root))
         .context("pack the initramfs")

@@ -50,6 +50,8 @@
 //! * [`Foreign`]: somebody else's flows, groups and meters, which have to stay
 //!   what they are.
 //! * [`kube`]: a real Kubernetes API server, and KubeVirt's part in a migration.
+//! * [`connections`]: connections of every kind, held while the guest moves, under
+//!   a [`policy`] that denies by default.
 //! * [`chaos`]: one migration after the other, with one process killed in each.
 //! * [`demo`]: guest, probes and Limosa together; [`demo::Limosa`] runs its
 //!   agents, its controller and its command line in a lab.
@@ -68,6 +70,7 @@ pub mod analysis;
 pub mod chaos;
 mod chassis;
 pub mod clock;
+pub mod connections;
 mod daemon;
 pub mod demo;
 mod foreign;
@@ -77,6 +80,9 @@ mod image;
 pub mod kube;
 mod lab;
 mod network;
+#[path = "../guest/pattern.rs"]
+mod pattern;
+pub mod policy;
 pub mod probe;
 mod process;
 pub mod qmp;

@@ -4,10 +4,11 @@ use std::net::SocketAddrV4;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
-use limosa_lab::{Lab, LabOptions, chaos, demo, probe, raw, sniff, tcp, worker};
+use limosa_lab::{Lab, LabOptions, chaos, connections, demo, policy, probe, raw, sniff, tcp, worker};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[path = "../guest/echo.rs"]
@@ -64,6 +65,27 @@ enum Command {
         #[arg(long, default_value_t = 500)]
         rate: u32,
     },
+    /// Hold connections of every kind while a guest migrates, and see whether they go on
+    ///
+    /// Under a policy that denies by default: TCP, UDP and ICMP over IPv4 and
+    /// IPv6, opened by the guest and by peers on three chassis, idle, chatty and
+    /// in bulk. Once by Limosa, once by OVN's own means. Fails unless all go on
+    /// with Limosa, and some do not without.
+    Connections {
+        /// The directory for report.json and report.txt
+        #[arg(long, default_value = "target/connections")]
+        out: PathBuf,
+        /// Seconds that the idle ones are idle before the guest moves
+        #[arg(long, default_value_t = 60)]
+        idle: u64,
+        /// Every kind with one peer only
+        #[arg(long)]
+        quick: bool,
+    },
+    /// Hold connections of one peer with the guest until SIGTERM; then each has to go on
+    Hold(connections::HoldArgs),
+    /// Send packets that no policy allows until SIGTERM, and count those that come
+    Stray(policy::StrayArgs),
     /// Send UDP probes to an echo until SIGTERM, and note what is answered
     Probe {
         /// Where the echo is, as IP:7777
@@ -134,6 +156,12 @@ async fn run(command: Command) -> Result<ExitCode> {
             let options = chaos::Options { out, killed, at, quick, rate };
             return judged(async { Ok(chaos::run(&options).await?.ok) }).await;
         }
+        Command::Connections { out, idle, quick } => {
+            let options = connections::Options { out, quick, idle: Duration::from_secs(idle) };
+            return judged(async { Ok(connections::run(&options).await?.ok()) }).await;
+        }
+        Command::Hold(args) => measure(move |stop| connections::hold(&args, stop)).await?,
+        Command::Stray(args) => measure(move |stop| policy::stray(&args, stop)).await?,
         Command::Probe { dst, rate, out } => measure(move |stop| probe::run(dst, rate, &out, stop)).await?,
         Command::HoldTcp { dst, out } => measure(move |stop| tcp::run(dst, &out, stop)).await?,
         Command::Sniff { iface, out } => measure(move |stop| sniff::run(&iface, &out, stop)).await?,

@@ -19,6 +19,9 @@ pub struct LogicalPort {
     /// Its IPv4 address, without a prefix length; the lab's networks are
     /// /24.
     pub ip: String,
+    /// Its IPv6 address, if it has one; these networks are /64. Nobody
+    /// advertises a router, and nobody waits for duplicates to be detected.
+    pub ip6: Option<String>,
     /// `options:requested-chassis`.
     pub requested_chassis: Option<String>,
     /// Whether OVN lets it send from its own addresses only.
@@ -32,9 +35,16 @@ impl LogicalPort {
             name: name.into(),
             mac: mac.into(),
             ip: ip.into(),
+            ip6: None,
             requested_chassis: None,
             port_security: true,
         }
+    }
+
+    /// The same, with an IPv6 address as well.
+    #[must_use]
+    pub fn with_ip6(self, ip6: &str) -> Self {
+        Self { ip6: Some(ip6.into()), ..self }
     }
 }
 
@@ -69,8 +79,8 @@ impl Lab {
     ///
     /// What `ovn-nbctl` says.
     pub async fn port(&self, switch: &str, port: LogicalPort) -> Result<()> {
-        let LogicalPort { name, mac, ip, .. } = &port;
-        let addresses = format!("{mac} {ip}");
+        let LogicalPort { name, mac, ip, ip6, .. } = &port;
+        let addresses = [mac, ip].into_iter().chain(ip6).map(String::as_str).collect::<Vec<_>>().join(" ");
         let mut args = vec!["lsp-add", switch, name, "--", "lsp-set-addresses", name, &addresses];
         if port.port_security {
             args.extend(["--", "lsp-set-port-security", name, &addresses]);
@@ -129,16 +139,26 @@ impl Lab {
     /// When the port is unknown or cannot be plugged.
     pub async fn endpoint_unbound(&self, chassis: &str, port: &str) -> Result<Endpoint> {
         let port = self.known_port(port)?;
-        let LogicalPort { name, mac, ip, .. } = &port;
+        let LogicalPort { name, mac, ip, ip6, .. } = &port;
+        let ip6 = ip6.as_ref().map_or_else(String::new, |ip6| {
+            format!(
+                "for setting in disable_ipv6 accept_dad accept_ra router_solicitations; do
+                     ip netns exec $ns sysctl -qw net.ipv6.conf.eth0.$setting=0
+                 done
+                 ip -n $ns addr add {ip6}/64 dev eth0"
+            )
+        });
         let (ns, iface) = (format!("{name}-{chassis}"), format!("v-{name}"));
         self.holder
             .script(&format!(
-                "ip netns add {ns}
+                "ns={ns}
+                 ip netns add {ns}
                  ip netns exec {ns} sysctl -qw net.ipv6.conf.default.disable_ipv6=1
                  ip link add {iface} netns {chassis} type veth peer name eth0 netns {ns} address {mac}
                  ip netns exec {ns} ethtool -K eth0 tx off >/dev/null
                  ip -n {ns} link set lo up
                  ip -n {ns} addr add {ip}/24 dev eth0
+                 {ip6}
                  ip -n {ns} link set eth0 up
                  ip -n {chassis} link set {iface} up"
             ))

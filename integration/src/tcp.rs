@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::{MS, SECOND, monotonic_ns};
 use crate::lab::Lab;
+use crate::pattern::byte_at;
 use crate::probe::ECHO_PORT;
 use crate::worker::{Worker, write_result};
 
@@ -55,12 +56,6 @@ impl TcpResult {
     pub fn good(&self) -> bool {
         self.open && self.intact && self.received == self.sent && self.sent > 0
     }
-}
-
-/// The byte at this place of the stream. 251 is prime: a piece that is lost,
-/// repeated or moved by the size of a message or segment does not fit.
-fn byte_at(place: u64) -> u8 {
-    ((place % 251) ^ (place / 251 % 256)).to_le_bytes()[0]
 }
 
 /// Holds a connection to `dst` until `stop` is raised.
@@ -142,11 +137,7 @@ fn read(mut stream: &TcpStream, sent: &AtomicU64, finished: &AtomicBool) -> TcpR
                     buffer[..length].iter().copied().eq((result.received..).take(length).map(byte_at));
                 result.received += length as u64;
             }
-            Err(e)
-                if matches!(
-                    e.kind(),
-                    ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
-                ) => {}
+            Err(e) if is_timeout(&e) => {}
             Err(e) => {
                 result.open = false;
                 result.error = Some(e.to_string());
@@ -163,6 +154,11 @@ fn read(mut stream: &TcpStream, sent: &AtomicU64, finished: &AtomicBool) -> TcpR
     }
     result.longest_stall_ms = longest as f64 / MS as f64;
     result
+}
+
+/// Whether nothing has come yet, and nothing is wrong.
+pub(crate) fn is_timeout(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted)
 }
 
 /// A held connection that runs in a namespace of a lab.

@@ -36,7 +36,7 @@ fn read(line: &str) -> Result<Connection, &'static str> {
     let protocol = protocol(name).ok_or("the protocol")?;
     let (mut orig, mut reply) = (None, None);
     let mut progress = Progress::Open;
-    let (mut zone, mut mark, mut label) = (0, 0, 0);
+    let (mut zone, mut mark, mut label, mut tags) = (0, 0, 0, [0; 2]);
     let (mut helper, mut is_child) = (None, false);
     for field in Fields(rest) {
         let (key, value) = field?;
@@ -46,14 +46,14 @@ fn read(line: &str) -> Result<Connection, &'static str> {
             "zone" => zone = value.parse().map_err(|_| "the zone")?,
             "mark" => mark = value.parse().map_err(|_| "the mark")?,
             "labels" => label = hexadecimal(value).ok_or("the labels")?,
-            "protoinfo" => progress = state(value)?,
+            "protoinfo" => (progress, tags) = (state(value)?, verification_tags(value)?),
             "helper" => helper = Some(value.to_owned()),
             "parent" => is_child = true,
             _ => {}
         }
     }
     let (orig, reply) = (orig.ok_or("the original direction")?, reply.ok_or("the reply direction")?);
-    Ok(Connection { protocol, orig, reply, zone, mark, label, progress, helper, is_child })
+    Ok(Connection { protocol, orig, reply, zone, mark, label, progress, tags, helper, is_child })
 }
 
 /// As `ct_dpif_format_ipproto` names them.
@@ -129,6 +129,17 @@ fn hexadecimal(text: &str) -> Option<u128> {
     u128::from_str_radix(text.strip_prefix("0x")?, 16).ok()
 }
 
+fn verification_tags(text: &str) -> Result<[u32; 2], &'static str> {
+    let mut tags = [0; 2];
+    for field in Fields(text) {
+        let (key, value) = field?;
+        if let Some(place) = ["vtag_orig", "vtag_reply"].iter().position(|name| *name == key) {
+            tags[place] = value.parse().map_err(|_| "a verification tag")?;
+        }
+    }
+    Ok(tags)
+}
+
 /// The kernel has one state for both directions, the userspace tracker one for each.
 fn state(text: &str) -> Result<Progress, &'static str> {
     let mut states = Vec::new();
@@ -186,6 +197,15 @@ mod tests {
     }
 
     #[test]
+    fn an_sctp_entry_of_the_kernel() {
+        let line = "sctp,orig=(src=10.0.0.1,dst=10.0.0.2,sport=5,dport=6),reply=(src=10.0.0.2,dst=10.0.0.1,sport=6,dport=5),protoinfo=(state=ESTABLISHED,vtag_orig=4278190081,vtag_reply=2)";
+        let entry: Connection = line.parse().unwrap();
+        assert_eq!((entry.progress, entry.tags), (Progress::Open, [0xff00_0001, 2]));
+        let tags = entry.frames().unwrap().into_iter().map(|frame| frame[38..42].to_vec());
+        assert_eq!(tags.collect::<Vec<_>>(), [[0xff, 0, 0, 1], [0, 0, 0, 2], [0xff, 0, 0, 1]]);
+    }
+
+    #[test]
     fn how_far_it_has_come() {
         for (states, progress) in [
             ("state_orig=SYN_SENT,state_reply=CLOSED", Progress::Opening),
@@ -209,6 +229,7 @@ mod tests {
             ("udp,orig=(src=10.0.0.1", "a closing parenthesis"),
             ("udp,orig=(src=10.0.0.x,dst=10.0.0.2)", "a source address"),
             ("udp,orig=(src=10.0.0.1,dst=10.0.0.2,sport=65536)", "a port"),
+            ("sctp,protoinfo=(state=ESTABLISHED,vtag_orig=x)", "a verification tag"),
         ] {
             assert_eq!(line.parse::<Connection>().unwrap_err().what, what, "{line}");
         }

@@ -3,8 +3,12 @@
 //! One packet opens an entry, an answer confirms it, and only after a third
 //! one is a TCP connection established for both directions (OVS
 //! `lib/conntrack-tcp.c`), so that it is remembered for a day and not for half
-//! a minute. No packet has a payload; sequence numbers are zeros, which
-//! trackers accept of connections that they meet in their middle.
+//! a minute. No packet has a payload. Sequence numbers are zeros, because no
+//! tracker tells the real ones. The kernel does not compare them in a connection
+//! that it has met in its middle (`nf_conntrack_proto_tcp.c`,
+//! `IP_CT_TCP_FLAG_BE_LIBERAL`); Open vSwitch's userspace tracker does, unless it
+//! is told not to (`dpctl/ct-disable-tcp-seq-chk`), and would take the real
+//! packets for invalid ones.
 
 use std::net::IpAddr;
 
@@ -44,12 +48,22 @@ impl Refusal {
     }
 }
 
-const TTL: u8 = 64;
+/// The TTL (hop limit) of a packet that makes an entry: it may be committed.
+pub const COMMITS: u8 = 64;
+/// The TTL of one that only goes on with an entry. If the first were lost and
+/// this were committed, the two sides would have changed places, and with them
+/// what the policy lets them do.
+pub const CONFIRMS: u8 = 1;
+
 const SCTP: u8 = 132;
+/// Chunks from which a tracker learns of an association in its middle (RFC 9260, section 3.2).
+const HEARTBEAT: u8 = 4;
+const HEARTBEAT_ACK: u8 = 5;
 
 impl Connection {
-    /// Complete Ethernet frames, in the order in which they have to be
-    /// committed; none for a connection that is over.
+    /// Complete Ethernet frames, in the order in which they have to be tracked:
+    /// those with the TTL [`COMMITS`] and [`CONFIRMS`]; none for a connection that is over, or not open yet: who opens
+    /// it will try again.
     ///
     /// # Errors
     ///
@@ -65,47 +79,43 @@ impl Connection {
             return Err(Refusal::Translated);
         }
         let addresses = Burden { mark: self.mark, label: self.label }.addresses()?;
-        let packets: &[(&Tuple, bool)] = match (self.progress, self.protocol) {
-            (Progress::Over, _) => &[],
-            (Progress::Opening, _) => &[(&self.orig, true)],
-            (Progress::Open, 6 | SCTP) => &[(&self.orig, false), (&self.reply, false), (&self.orig, false)],
-            (Progress::Open, _) => &[(&self.orig, false), (&self.reply, false)],
+        let first = || self.frame(&self.orig, COMMITS, addresses);
+        let answer = || self.frame(&self.reply, CONFIRMS, addresses);
+        match (self.progress, self.protocol) {
+            (Progress::Opening | Progress::Over, _) => Ok(Vec::new()),
+            (Progress::Open, 6 | SCTP) => Ok(vec![first()?, answer()?, first()?]),
+            (Progress::Open, _) => Ok(vec![first()?, answer()?]),
+        }
+    }
+
+    fn frame(&self, tuple: &Tuple, ttl: u8, (dst, src): ([u8; 6], [u8; 6])) -> Result<Vec<u8>, Refusal> {
+        let ethernet = PacketBuilder::ethernet2(src, dst);
+        let ip = match (tuple.src, tuple.dst) {
+            (IpAddr::V4(src), IpAddr::V4(dst)) => ethernet.ipv4(src.octets(), dst.octets(), ttl),
+            (IpAddr::V6(src), IpAddr::V6(dst)) => ethernet.ipv6(src.octets(), dst.octets(), ttl),
+            _ => return Err(Refusal::Protocol),
         };
-        packets.iter().map(|(tuple, opens)| frame(self.protocol, tuple, *opens, addresses)).collect()
+        let sctp = if ttl == COMMITS { (self.tags[0], HEARTBEAT) } else { (self.tags[1], HEARTBEAT_ACK) };
+        let mut bytes = Vec::with_capacity(80);
+        write(ip, self.protocol, tuple.transport, sctp, &mut bytes)?;
+        Ok(bytes)
     }
 }
 
-fn frame(
-    protocol: u8,
-    tuple: &Tuple,
-    opens: bool,
-    (dst, src): ([u8; 6], [u8; 6]),
-) -> Result<Vec<u8>, Refusal> {
-    let ethernet = PacketBuilder::ethernet2(src, dst);
-    let ip = match (tuple.src, tuple.dst) {
-        (IpAddr::V4(src), IpAddr::V4(dst)) => ethernet.ipv4(src.octets(), dst.octets(), TTL),
-        (IpAddr::V6(src), IpAddr::V6(dst)) => ethernet.ipv6(src.octets(), dst.octets(), TTL),
-        _ => return Err(Refusal::Protocol),
-    };
-    let mut bytes = Vec::with_capacity(80);
-    write(ip, protocol, tuple.transport, opens, &mut bytes)?;
-    Ok(bytes)
-}
-
-/// Writing to memory fails only if lengths do not fit, and ours are a few octets.
+/// `sctp` is the verification tag and the type of the chunk, for SCTP. Writing
+/// to memory fails only if lengths do not fit, and ours are a few octets.
 fn write(
     ip: PacketBuilderStep<etherparse::IpHeaders>,
     protocol: u8,
     transport: Transport,
-    opens: bool,
+    (tag, chunk): (u32, u8),
     bytes: &mut Vec<u8>,
 ) -> Result<(), Refusal> {
     const WINDOW: u16 = 1024;
     let written = match (protocol, transport) {
-        (6, Transport::Ports { src, dst }) if opens => ip.tcp(src, dst, 0, WINDOW).syn().write(bytes, &[]),
         (6, Transport::Ports { src, dst }) => ip.tcp(src, dst, 0, WINDOW).ack(0).write(bytes, &[]),
         (17, Transport::Ports { src, dst }) => ip.udp(src, dst).write(bytes, &[]),
-        (SCTP, Transport::Ports { src, dst }) => ip.write(bytes, IpNumber(SCTP), &sctp(src, dst, opens)),
+        (SCTP, Transport::Ports { src, dst }) => ip.write(bytes, IpNumber(SCTP), &sctp(src, dst, tag, chunk)),
         (1, Transport::Icmp { id, kind: 8, code: 0 }) => ip.icmpv4_echo_request(id, 1).write(bytes, &[]),
         (1, Transport::Icmp { id, kind: 0, code: 0 }) => ip.icmpv4_echo_reply(id, 1).write(bytes, &[]),
         (58, Transport::Icmp { id, kind: 128, code: 0 }) => ip.icmpv6_echo_request(id, 1).write(bytes, &[]),
@@ -115,19 +125,14 @@ fn write(
     written.map_err(|_| Refusal::Protocol)
 }
 
-/// A common header (RFC 9260, section 3) and one chunk: INIT for a connection
-/// that opens, HEARTBEAT for one that is open.
-fn sctp(src: u16, dst: u16, opens: bool) -> Vec<u8> {
-    let mut packet = Vec::with_capacity(32);
+/// A common header (RFC 9260, section 3) and a chunk with an empty parameter.
+fn sctp(src: u16, dst: u16, tag: u32, chunk: u8) -> Vec<u8> {
+    let mut packet = Vec::with_capacity(20);
     packet.extend(src.to_be_bytes());
     packet.extend(dst.to_be_bytes());
-    packet.extend([0; 8]); // verification tag, checksum
-    if opens {
-        packet.extend([1, 0, 0, 20]); // INIT: initiate tag, window, streams each way, first TSN
-        packet.extend([0, 0, 0, 1, 0, 1, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0]);
-    } else {
-        packet.extend([4, 0, 0, 8, 0, 1, 0, 4]); // HEARTBEAT with an empty parameter
-    }
+    packet.extend(tag.to_be_bytes());
+    packet.extend([0; 4]); // checksum
+    packet.extend([chunk, 0, 0, 8, 0, 1, 0, 4]);
     let checksum = crc32c::crc32c(&packet);
     packet[8..12].copy_from_slice(&checksum.to_le_bytes());
     packet

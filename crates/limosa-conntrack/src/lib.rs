@@ -15,7 +15,8 @@
 //!
 //! What an entry carries besides its addresses, `ct_mark` and `ct_label`,
 //! travels in the Ethernet addresses of these packets ([`Burden`]), from where
-//! the committing flow moves it to its place.
+//! the committing flow moves it to its place. Only packets of the original
+//! direction are to be committed ([`COMMITS`]), the others just tracked.
 //!
 //! ```
 //! use limosa_conntrack::Connection;
@@ -36,7 +37,7 @@ use std::net::IpAddr;
 
 pub use burden::{Burden, Move};
 pub use dump::{NotAConnection, parse};
-pub use frames::Refusal;
+pub use frames::{COMMITS, CONFIRMS, Refusal};
 
 /// One entry of a connection tracker.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +55,9 @@ pub struct Connection {
     /// `ct_label`.
     pub label: u128,
     pub progress: Progress,
+    /// SCTP's verification tags, of the original direction and of the other,
+    /// where the tracker knows them (the kernel's does); zeros otherwise.
+    pub tags: [u32; 2],
     /// The helper that looks into its packets (`ftp`, `tftp`), if there is one.
     pub helper: Option<String>,
     /// It was expected because of another connection.

@@ -24,7 +24,7 @@
 use std::net::IpAddr;
 
 use bytes::Bytes;
-use limosa_conntrack::Burden;
+use limosa_conntrack::{Burden, COMMITS, CONFIRMS};
 use ofpacket::{
     Action, Controller2, Ct, CtZone, Flow, Learn, LearnDst, LearnSpec, LearnSrc, Match, Oxm, OxmField, PortNo,
 };
@@ -242,9 +242,10 @@ impl<'a> Writer<'a> {
     }
 
     /// Target, table 0: the packets that [`limosa_conntrack`] makes of a
-    /// connection are tracked in K's zone, and go nowhere. The two families of
-    /// addresses need a flow each.
-    pub fn commit(&self, source: &str, zone: u16) -> Result<[Flow; 2], CannotWrite> {
+    /// connection are tracked in K's zone, and go nowhere. Each family of
+    /// addresses needs a flow for those that are committed (in their direction,
+    /// whatever there is already) and one for the others.
+    pub fn commit(&self, source: &str, zone: u16) -> Result<Vec<Flow>, CannotWrite> {
         let path = self.path(source)?;
         let moves = Burden::MOVES.map(|step| Action::CopyField {
             n_bits: step.bits,
@@ -253,17 +254,19 @@ impl<'a> Writer<'a> {
             src: if step.from_dst { OxmField::ETH_DST } else { OxmField::ETH_SRC },
             dst: if step.to_label { OxmField::CT_LABEL } else { OxmField::CT_MARK },
         });
-        let ct = Ct {
-            flags: Ct::COMMIT,
-            zone: CtZone::Immediate(zone),
-            table: None,
-            alg: 0,
-            actions: moves.to_vec(),
+        let tracked = |flags, actions: &[Action]| {
+            let zone = CtZone::Immediate(zone);
+            Action::Ct(Ct { flags, zone, table: None, alg: 0, actions: actions.to_vec() })
         };
-        Ok([ETH_TYPE_IPV4, ETH_TYPE_IPV6].map(|family| {
-            let match_ = path.arrival(self.on_behalf(), u32::MAX).with(OxmField::ETH_TYPE, family);
-            self.flow(0, priority::DIVERT, match_, vec![Action::Ct(ct.clone())], Purpose::Commit)
-        }))
+        let kinds = [(COMMITS, tracked(Ct::COMMIT | Ct::FORCE, &moves)), (CONFIRMS, tracked(0, &[]))];
+        let flows = [ETH_TYPE_IPV4, ETH_TYPE_IPV6].into_iter().flat_map(|family| {
+            kinds.clone().map(|(ttl, action)| {
+                let arrival = path.arrival(self.on_behalf(), u32::MAX);
+                let match_ = arrival.with(OxmField::ETH_TYPE, family).with(OxmField::IP_TTL, ttl);
+                self.flow(0, priority::DIVERT, match_, vec![action], Purpose::Commit)
+            })
+        });
+        Ok(flows.collect())
     }
 
     /// Source: what is done with a packet for [`Self::commit`].

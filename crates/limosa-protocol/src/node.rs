@@ -30,9 +30,10 @@ pub const OVERLAP: SignedDuration = SignedDuration::from_millis(20);
 pub const ROLL_BACK_DEADLINE: SignedDuration = SignedDuration::from_secs(30);
 
 /// How long after [`Phase::Bound`] the target waits for the source's
-/// connections. Ten thousand take about a second; without an agent on the
-/// source they never come.
-pub const CARRY_DEADLINE: SignedDuration = SignedDuration::from_secs(2);
+/// connections. Ten thousand take about a second, and again if some were lost;
+/// without an agent on the source they never come. The guest's traffic runs
+/// through the source meanwhile.
+pub const CARRY_DEADLINE: SignedDuration = SignedDuration::from_secs(5);
 
 /// What is to be done on one chassis for one migration.
 #[derive(Debug, Clone)]
@@ -343,7 +344,7 @@ impl Planner<'_> {
             self.status.problem = Some(self.not_bound(&interface));
         }
         let commit = match self.writer.facts.zones.get(&self.migration.spec.port) {
-            Some(&zone) if self.status.has(Step::Bound) => self.writer.commit(from, zone)?.to_vec(),
+            Some(&zone) if self.status.has(Step::Bound) => self.writer.commit(from, zone)?,
             _ => Vec::new(),
         };
         let may_open = self.migration.phase().has_reached(Phase::Bound)

@@ -430,6 +430,7 @@ pub struct NodeStatus {
     #[cfg_attr(feature = "schema", schemars(with = "BTreeMap<String, Timestamp>"))]
     pub steps: BTreeMap<Step, Timestamp>,
     /// Source: what became of the connections that are tracked for the port.
+    /// Target: how many of them it has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connections: Option<Connections>,
     /// What keeps this chassis from the next step.

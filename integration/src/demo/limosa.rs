@@ -54,6 +54,11 @@ impl Object {
         self.0["status"]["number"].as_u64().unwrap_or_default()
     }
 
+    /// What the chassis says of the connections that it tracked for the port.
+    pub fn connections(&self, chassis: &str) -> &Value {
+        &self.0["status"]["nodes"][chassis]["connections"]
+    }
+
     /// What a flow matches that is for its port, as `ovs-ofctl` writes it.
     pub fn flow_match(&self) -> String {
         let key = |name: &str| self.0["status"]["subject"][name].as_u64().unwrap_or_default();
@@ -252,6 +257,16 @@ impl Limosa {
     /// When it is refused.
     pub async fn ask(&self, lab: &Lab, name: &str, port: &str, from: &str, to: &str) -> Result<Object> {
         self.object(lab, "migrate", &[port, "--from", from, "--to", to, "--name", name]).await
+    }
+
+    /// What `limosa status` tells a person of a migration.
+    ///
+    /// # Errors
+    ///
+    /// What it says when it fails.
+    pub async fn status(&self, lab: &Lab, name: &str) -> Result<String> {
+        let (binary, store) = (self.binary.to_string_lossy(), self.store.to_string_lossy());
+        lab.exec_in(CENTRAL, &[&*binary, "status", name, "--store", &*store]).await
     }
 
     /// Waits until a migration has come to a phase.

@@ -3,7 +3,7 @@
 
 mod limosa;
 mod report;
-mod way;
+pub(crate) mod way;
 
 use std::fmt::Display;
 use std::net::Ipv4Addr;

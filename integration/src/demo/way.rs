@@ -1,6 +1,7 @@
 //! Two ways to hand the port over: Limosa's, and OVN's own to compare it with.
 
 use anyhow::Result;
+use serde_json::Value;
 
 use super::limosa::{Limosa, Step};
 use crate::clock::{ClockPair, monotonic_ns};
@@ -8,14 +9,14 @@ use crate::lab::Lab;
 
 /// How the port is handed over.
 #[derive(Debug)]
-pub(super) enum Way {
+pub(crate) enum Way {
     Limosa(Limosa),
     Ovn,
 }
 
 /// A migration under way.
 #[derive(Debug)]
-pub(super) struct Ticket {
+pub(crate) struct Ticket {
     port: String,
     /// The object's name; OVN has none.
     name: String,
@@ -34,7 +35,7 @@ const LIMOSA_PHASES: [(&str, &str); 4] = [
 
 impl Way {
     /// Asks for the migration; then the target's interface may appear.
-    pub(super) async fn begin(&self, lab: &Lab, port: &str, from: &str, to: &str) -> Result<Ticket> {
+    pub(crate) async fn begin(&self, lab: &Lab, port: &str, from: &str, to: &str) -> Result<Ticket> {
         let options = lab.port_options(port).await?;
         let name = match self {
             Self::Limosa(limosa) => limosa.migrate(lab, port, from, to).await?.name().to_owned(),
@@ -48,7 +49,7 @@ impl Way {
     }
 
     /// Waits until the guest may run on the target.
-    pub(super) async fn armed(&self, lab: &Lab, ticket: &Ticket) -> Result<()> {
+    pub(crate) async fn armed(&self, lab: &Lab, ticket: &Ticket) -> Result<()> {
         match self {
             Self::Limosa(limosa) => limosa.wait(lab, &ticket.name, "armed").await.map(drop),
             Self::Ovn => lab.sync().await,
@@ -57,7 +58,7 @@ impl Way {
 
     /// Follows the steps after the guest runs on the target until the source
     /// is no longer needed; `tell` hears of each.
-    pub(super) async fn follow(
+    pub(crate) async fn follow(
         &self,
         lab: &Lab,
         ticket: &mut Ticket,
@@ -83,7 +84,7 @@ impl Way {
     }
 
     /// Waits for the end, once the source's interface is gone.
-    pub(super) async fn end(&self, lab: &Lab, ticket: &mut Ticket) -> Result<()> {
+    pub(crate) async fn end(&self, lab: &Lab, ticket: &mut Ticket) -> Result<()> {
         match self {
             Self::Limosa(limosa) => {
                 let object = limosa.wait(lab, &ticket.name, "completed").await?;
@@ -97,9 +98,19 @@ impl Way {
         Ok(())
     }
 
+    /// What the migration's object says of the connections that `from` tracked.
+    pub(crate) async fn connections(&self, lab: &Lab, ticket: &Ticket, from: &str) -> Result<Value> {
+        match self {
+            Self::Limosa(limosa) => {
+                Ok(limosa.wait(lab, &ticket.name, "completed").await?.connections(from).clone())
+            }
+            Self::Ovn => Ok(Value::Null),
+        }
+    }
+
     /// What is not as it was before: flows of ours on any bridge, options of
     /// the port, processes that have ended.
-    pub(super) async fn left_behind(&self, lab: &Lab, ticket: &Ticket) -> Result<Vec<String>> {
+    pub(crate) async fn left_behind(&self, lab: &Lab, ticket: &Ticket) -> Result<Vec<String>> {
         let mut left = super::limosa::left_behind(lab, &ticket.port, &ticket.options).await?;
         if let Self::Limosa(limosa) = self {
             left.extend(limosa.ended());

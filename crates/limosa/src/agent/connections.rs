@@ -2,154 +2,207 @@
 //!
 //! The switch is asked for the entries of the port's zone, and sends the
 //! packets that [`limosa_conntrack`] makes of them through the tunnel, where
-//! the target's flow commits them. That happens twice: all of them while the
-//! guest's traffic still runs through the source, and right before the switch
-//! those that have come since.
+//! the target's flow commits them. That happens once while every chassis
+//! catches up, and once right before the target decides by itself. Packets may
+//! get lost, and none is answered; so the target counts what it has, and the
+//! source sends all of them again until that is enough.
 
-use std::collections::{BTreeMap, HashSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
-use limosa_conntrack::Connection;
-use limosa_protocol::node::Pass;
+use limosa_protocol::node::{Carry, Pass};
 use limosa_protocol::object::Connections;
-use ofpacket::{Action, PacketOut, PortNo};
+use ofpacket::{PacketOut, PortNo};
 use openflow_rs::Client;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::unixctl;
 use crate::store::Key;
 
 /// More entries than this are not carried for one port; the others are counted.
-/// Each is remembered with eight bytes until the migration has ended.
-const MAX_CONNECTIONS: usize = 65_536;
-/// Packets that are handed to the switch at a time.
-const BATCH: usize = 512;
-/// How soon a pass that failed is tried again.
+const MAX_CONNECTIONS: u32 = 65_536;
+/// Packets that are handed to the switch at a time; what a socket of the target's
+/// has room for while its switch does something else.
+const BATCH: usize = 128;
+/// The userspace datapath, as `dpctl` names it.
+const USERSPACE: &str = "netdev@";
+/// The protocol number of TCP.
+const TCP: u8 = 6;
+/// How soon what failed is tried again.
 const RETRY: Duration = Duration::from_millis(200);
+/// How soon all is sent again that the target does not have.
+const AGAIN: Duration = Duration::from_millis(100);
+/// How soon the target counts (again).
+const COUNT: Duration = Duration::from_millis(20);
 
-/// One pass, with all it needs.
+/// What is to be done with the connections of a port.
+#[derive(Clone)]
+pub(super) enum Work {
+    /// They are sent.
+    Give(Carry),
+    /// Those in this zone are counted.
+    Count(u16),
+}
+
+/// The switch to do it with.
 pub(super) struct Job {
     pub(super) client: Client,
     pub(super) ovs_rundir: PathBuf,
     /// As `dpctl` names it.
     pub(super) datapath: String,
-    pub(super) zone: u16,
-    /// What the switch does with each packet.
-    pub(super) actions: Vec<Action>,
 }
 
-/// A pass that has ended.
+/// Work that has ended.
 pub(super) struct Carried {
     pub(super) key: Key,
-    pub(super) pass: Pass,
-    /// What became of the connections, this pass and the one before together.
+    /// Source: what became of the connections. Target: how many there are.
     pub(super) connections: Connections,
 }
 
-/// The passes of all migrations that leave this chassis.
+/// The work for all migrations that concern this chassis, one piece at a time for each.
 #[derive(Default)]
 pub(super) struct Carrier {
-    tasks: JoinSet<(Key, Pass, Memory, anyhow::Result<()>)>,
-    running: HashSet<Key>,
-    memory: BTreeMap<Key, Memory>,
-}
-
-#[derive(Default)]
-struct Memory {
-    done: Option<Pass>,
-    /// Digests of the entries that were sent.
-    sent: HashSet<u64>,
-    refused: BTreeMap<String, u32>,
+    tasks: JoinSet<(Key, Option<Pass>, anyhow::Result<Connections>)>,
+    running: BTreeMap<Key, AbortHandle>,
+    /// The last pass that is over.
+    done: BTreeMap<Key, Pass>,
 }
 
 impl Carrier {
-    /// Begins a pass, unless it is under way or done.
-    pub(super) fn begin(&mut self, key: &Key, pass: Pass, job: impl FnOnce() -> Option<Job>) {
-        if self.running.contains(key) {
-            return;
-        }
-        let memory = self.memory.entry(key.clone()).or_default();
-        if memory.done.is_some_and(|done| pass <= done) {
+    /// Begins it, unless something is under way; what has been done is done again
+    /// after a while, the first pass excepted.
+    pub(super) fn begin(&mut self, key: &Key, work: Work, job: impl FnOnce() -> Option<Job>) {
+        let done = self.done.get(key).copied();
+        let (pass, pause) = match &work {
+            Work::Give(carry) if carry.pass == Pass::Ahead && done.is_some() => return,
+            Work::Give(carry) if done == Some(Pass::Last) => (Some(carry.pass), AGAIN),
+            Work::Give(carry) => (Some(carry.pass), Duration::ZERO),
+            Work::Count(_) => (None, COUNT),
+        };
+        if self.running.contains_key(key) {
             return;
         }
         let Some(job) = job() else { return };
-        let (key, mut memory) = (key.clone(), std::mem::take(memory));
-        self.running.insert(key.clone());
-        self.tasks.spawn(async move {
-            let result = job.carry(&mut memory).await;
+        let task_key = key.clone();
+        let task = self.tasks.spawn(async move {
+            tokio::time::sleep(pause).await;
+            let result = match work {
+                Work::Give(carry) => job.give(&carry).await,
+                Work::Count(zone) => job.count(zone).await,
+            };
             if result.is_err() {
                 tokio::time::sleep(RETRY).await;
             }
-            (key, pass, memory, result)
+            (task_key, pass, result)
         });
+        self.running.insert(key.clone(), task);
     }
 
-    /// The next pass that ends; never, while none is under way.
+    /// Nothing more is to be done.
+    pub(super) fn end(&mut self, key: &Key) {
+        if let Some(task) = self.running.remove(key) {
+            task.abort();
+        }
+    }
+
+    /// Whether everything has been sent that the source tracked in the end.
+    pub(super) fn has_given_all(&self, key: &Key) -> bool {
+        self.done.get(key) == Some(&Pass::Last)
+    }
+
+    /// What ends next; never, while nothing is under way.
     pub(super) async fn next(&mut self) -> Option<Carried> {
-        let (key, pass, mut memory, result) = match self.tasks.join_next().await {
-            Some(ended) => ended.expect("a pass does not panic"),
+        let (key, pass, result) = match self.tasks.join_next().await {
+            Some(Ok(ended)) => ended,
+            Some(Err(error)) if error.is_cancelled() => return None,
+            Some(Err(error)) => std::panic::resume_unwind(error.into_panic()),
             None => return std::future::pending().await,
         };
         self.running.remove(&key);
-        let carried = match result {
-            Ok(()) => {
-                memory.done = Some(pass);
-                let connections =
-                    Connections { carried: memory.sent.len() as u32, refused: memory.refused.clone() };
-                Some(Carried { key: key.clone(), pass, connections })
+        match result {
+            Ok(connections) => {
+                if let Some(pass) = pass {
+                    self.done.insert(key.clone(), pass);
+                }
+                Some(Carried { key, connections })
             }
             Err(error) => {
                 tracing::warn!(
                     migration = key.name,
                     error = format!("{error:#}"),
-                    "connections cannot be carried to the target; will try again"
+                    "connections cannot be carried; will try again"
                 );
                 None
             }
-        };
-        self.memory.insert(key, memory);
-        carried
+        }
     }
 
     /// Forgets migrations that are no more.
     pub(super) fn retain(&mut self, is_there: impl Fn(&Key) -> bool) {
-        self.memory.retain(|key, _| is_there(key));
+        self.done.retain(|key, _| is_there(key));
     }
 }
 
 impl Job {
-    async fn carry(&self, memory: &mut Memory) -> anyhow::Result<()> {
-        let zone = format!("zone={}", self.zone);
-        let args = ["-m", self.datapath.as_str(), zone.as_str()];
-        let dump = unixctl::call(&self.ovs_rundir, "dpctl/dump-conntrack", &args).await?;
-        memory.refused.clear();
+    async fn ask(&self, method: &str, args: &[&str]) -> anyhow::Result<String> {
+        unixctl::call(&self.ovs_rundir, method, args).await
+    }
+
+    async fn give(&self, carry: &Carry) -> anyhow::Result<Connections> {
+        let zone = format!("zone={}", carry.zone);
+        let dump = self.ask("dpctl/dump-conntrack", &["-m", &self.datapath, &zone]).await?;
+        let checks_sequence = self.checks_sequence().await?;
+        let mut connections = Connections::default();
         let mut batch = Vec::with_capacity(BATCH + 2);
-        for connection in limosa_conntrack::parse(&dump) {
-            let frames = match connection {
+        for entry in limosa_conntrack::parse(&dump) {
+            let frames = match &entry {
                 // A dump without a zone of its own prints every entry.
-                Ok(connection) if connection.zone != self.zone => continue,
-                Ok(connection) => memory.frames(&connection),
+                Ok(connection) if connection.zone != carry.zone => continue,
+                Ok(connection) if connection.protocol == TCP && checks_sequence => Err("sequence_check"),
+                Ok(_) if connections.carried == MAX_CONNECTIONS => Err("too_many"),
+                Ok(connection) => connection.frames().map_err(limosa_conntrack::Refusal::label),
                 Err(error) => {
                     tracing::debug!(%error, "an entry of the connection tracker");
                     Err("unreadable")
                 }
             };
             match frames {
-                Ok(frames) => batch.extend(frames.into_iter().map(|frame| self.packet(frame))),
-                Err(why) => *memory.refused.entry(why.to_owned()).or_default() += 1,
+                Ok(frames) => {
+                    connections.carried += u32::from(!frames.is_empty());
+                    let packet = |frame| PacketOut::new(PortNo::CONTROLLER, carry.actions.clone(), frame);
+                    batch.extend(frames.into_iter().map(packet));
+                }
+                Err(why) => *connections.refused.entry(why.to_owned()).or_default() += 1,
             }
             if batch.len() >= BATCH {
                 self.send(std::mem::take(&mut batch)).await?;
             }
         }
-        self.send(batch).await
+        self.send(batch).await?;
+        Ok(connections)
     }
 
-    fn packet(&self, frame: Vec<u8>) -> PacketOut {
-        PacketOut::new(PortNo::CONTROLLER, self.actions.clone(), frame)
+    async fn count(&self, zone: u16) -> anyhow::Result<Connections> {
+        let said = self.ask("dpctl/ct-stats-show", &[&self.datapath, &format!("zone={zone}")]).await?;
+        let total = said.lines().find_map(|line| line.trim().strip_prefix("Total: ")?.parse().ok());
+        let carried =
+            total.with_context(|| format!("cannot read the tracker's number of connections: {said}"))?;
+        Ok(Connections { carried, ..Connections::default() })
+    }
+
+    /// Whether the tracker drops TCP segments that are not near the last ones.
+    /// It does not tell where those were, so that nothing can be made for it to
+    /// go on from: an entry that does not fit is worse than none. The kernel lets
+    /// everything pass of a connection that it has met in its middle. Chassis
+    /// are taken to be alike.
+    async fn checks_sequence(&self) -> anyhow::Result<bool> {
+        if !self.datapath.starts_with(USERSPACE) {
+            return Ok(false);
+        }
+        let said = self.ask("dpctl/ct-get-tcp-seq-chk", &[&self.datapath]).await?;
+        Ok(!said.contains("disabled"))
     }
 
     async fn send(&self, packets: Vec<PacketOut>) -> anyhow::Result<()> {
@@ -157,24 +210,5 @@ impl Job {
             return Ok(());
         }
         self.client.packet_outs(packets).await.context("the switch does not take the packets")
-    }
-}
-
-impl Memory {
-    /// The packets of an entry that was not sent before.
-    fn frames(&mut self, connection: &Connection) -> Result<Vec<Vec<u8>>, &'static str> {
-        let frames = connection.frames().map_err(limosa_conntrack::Refusal::label)?;
-        let mut hasher = DefaultHasher::new();
-        (connection.protocol, connection.orig, connection.mark, connection.label).hash(&mut hasher);
-        (connection.progress as u8).hash(&mut hasher);
-        let digest = hasher.finish();
-        if frames.is_empty() || self.sent.contains(&digest) {
-            return Ok(Vec::new());
-        }
-        if self.sent.len() == MAX_CONNECTIONS {
-            return Err("too_many");
-        }
-        self.sent.insert(digest);
-        Ok(frames)
     }
 }

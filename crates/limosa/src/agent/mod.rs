@@ -24,10 +24,10 @@ use std::time::Duration;
 use anyhow::Context;
 use jiff::Timestamp;
 use limosa_protocol::diff::diff;
-use limosa_protocol::node::{Carry, Pass};
-use limosa_protocol::object::{Problem, to_microseconds};
+use limosa_protocol::node::Carry;
+use limosa_protocol::object::{NodeStatus, Problem, to_microseconds};
 use limosa_protocol::strays::Strays;
-use limosa_protocol::{Cookie, Facts, Migration, Role, Step, Survey, Vouch, node};
+use limosa_protocol::{Cookie, Facts, Migration, Phase, Role, Step, Survey, Vouch, node};
 use ofpacket::FlowMod;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -35,7 +35,7 @@ use tokio::time::Instant;
 use crate::metrics::{self, AgentMetrics, Readiness};
 use crate::shutdown::Shutdown;
 use crate::store::{Key, Place, Snapshot};
-use connections::{Carried, Carrier, Job};
+use connections::{Carried, Carrier, Job, Work};
 use local::{Integration, Local};
 use report::Reports;
 use switch::{Switch, Told};
@@ -175,14 +175,10 @@ impl Agent {
 
     /// Takes in what became of connections that were carried.
     fn note_connections(&mut self, carried: Option<Carried>, snapshot: &Snapshot) -> bool {
-        if let Some(Carried { key, pass, connections }) = carried
+        if let Some(Carried { key, connections }) = carried
             && let Some(migration) = snapshot.migrations.get(&key.name).filter(|m| Key::of(m) == key)
         {
-            self.reports.connections(migration, connections.clone());
-            if pass == Pass::Last {
-                self.metrics.carried(&connections);
-                self.reports.take(migration, Step::Carried, to_microseconds(Timestamp::now()));
-            }
+            self.reports.connections(migration, connections);
         }
         true
     }
@@ -260,6 +256,7 @@ impl Agent {
         let (mut wanted, mut wake_at) = (Vec::new(), None::<Timestamp>);
         let (mut plans, mut vouches) = (Vec::new(), Vec::new());
         for migration in snapshot.migrations.values() {
+            self.note_arrival(migration, now);
             let own = self.reports.own(migration);
             let Some(plan) = node::plan(migration, own, facts, survey, now) else {
                 self.reports.clean_late(migration, survey, now);
@@ -267,7 +264,8 @@ impl Agent {
             };
             wanted.extend(plan.flows);
             wake_at = [wake_at, plan.wake_at].into_iter().flatten().min();
-            plans.push((migration, plan.status, plan.carry));
+            let work = work(migration, &plan.status, plan.carry, facts);
+            plans.push((migration, plan.status, work));
             vouches.extend(plan.vouch);
         }
         let owners = snapshot.migrations.values().map(|m| m.status.progress.number).collect();
@@ -277,10 +275,11 @@ impl Agent {
         log_strays(&mods, &owners);
         let sent = self.send(mods).await?;
         let vouched = self.vouch(&vouches).await;
-        for (migration, status, carry) in plans {
+        for (migration, status, work) in plans {
             self.reports.put(migration, status);
-            if let Some(carry) = carry {
-                self.carry(migration, carry);
+            match work {
+                Some(work) => self.begin(migration, work),
+                None => self.carrier.end(&Key::of(migration)),
             }
         }
         let wake_at = [wake_at, strays_until].into_iter().flatten().min();
@@ -290,15 +289,25 @@ impl Agent {
         Ok(wait.map(|wait| Instant::now() + wait))
     }
 
-    /// Gives the target what is tracked for the port.
-    fn carry(&mut self, migration: &Migration, carry: Carry) {
-        let Carry { pass, zone, actions } = carry;
+    fn begin(&mut self, migration: &Migration, work: Work) {
         let (switch, ovs_rundir) = (&self.switch, &self.ovs_rundir);
-        self.carrier.begin(&Key::of(migration), pass, || {
+        self.carrier.begin(&Key::of(migration), work, || {
             let (Integration { datapath, .. }, switch) = switch.as_ref()?;
             let (client, ovs_rundir, datapath) = (switch.client(), ovs_rundir.clone(), datapath.clone());
-            Some(Job { client, ovs_rundir, datapath, zone, actions })
+            Some(Job { client, ovs_rundir, datapath })
         });
+    }
+
+    /// The connections are carried when the target has as many as it was sent.
+    fn note_arrival(&mut self, migration: &Migration, now: Timestamp) {
+        let Some(own) = self.reports.own(migration).filter(|own| !own.has(Step::Carried)) else { return };
+        if self.carrier.has_given_all(&Key::of(migration))
+            && count(migration.target()) >= count(Some(own))
+            && let Some(connections) = &own.connections
+        {
+            self.metrics.carried(connections);
+            self.reports.take(migration, Step::Carried, now);
+        }
     }
 
     /// Says what is to be said of interfaces; false if the database did not take it.
@@ -330,6 +339,25 @@ impl Agent {
         self.sent = Some((mods, Instant::now()));
         Ok(true)
     }
+}
+
+/// What is to be done with the port's connections: the source sends them, the
+/// target counts them, until they are there or the target does without.
+fn work(migration: &Migration, own: &NodeStatus, carry: Option<Carry>, facts: &Facts) -> Option<Work> {
+    if migration.target().is_some_and(|target| target.has(Step::Opened)) || own.has(Step::Opened) {
+        return None;
+    }
+    if own.role == Role::Source {
+        return carry.map(Work::Give);
+    }
+    let waits =
+        own.role == Role::Target && own.has(Step::Bound) && migration.phase().has_reached(Phase::Bound);
+    let zone = facts.zones.get(&migration.spec.port).filter(|_| waits)?;
+    (count(Some(own)) < count(migration.source())).then_some(Work::Count(*zone))
+}
+
+fn count(node: Option<&NodeStatus>) -> u32 {
+    node.and_then(|node| node.connections.as_ref()).map_or(0, |connections| connections.carried)
 }
 
 /// Says what goes although no object has asked for it.

@@ -51,9 +51,11 @@ async fn ask(socket: &Path, method: &str, args: &[&str]) -> anyhow::Result<Strin
             break reply;
         }
     };
-    match (reply.get("error"), reply.get("result")) {
-        (None | Some(Value::Null), Some(Value::String(text))) => Ok(text.clone()),
-        (Some(Value::String(error)), _) => bail!("refused: {}", error.trim()),
+    let Value::Object(mut reply) = reply else { bail!("what came back is no reply") };
+    let mut take = |key| reply.remove(key).unwrap_or_default();
+    match (take("error"), take("result")) {
+        (Value::Null, Value::String(text)) => Ok(text),
+        (Value::String(error), _) => bail!("refused: {}", error.trim()),
         _ => bail!("neither a result nor an error came back"),
     }
 }

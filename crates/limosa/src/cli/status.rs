@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Args as ClapArgs;
 use jiff::{SignedDuration, Timestamp, Unit};
-use limosa_protocol::object::{ConditionType, Migration};
+use limosa_protocol::object::{ConditionType, Connections, Migration, Role};
 
 use super::{Output, OutputArgs, StoreArgs};
 use crate::store::Which;
@@ -100,6 +100,16 @@ fn story(migration: &Migration) -> String {
     for (at, step, who) in &steps {
         let since = at.duration_since(migration.metadata.creation_timestamp).as_micros();
         let _ = writeln!(text, "  {:>12.3} ms  {step:<12} {who}", since as f64 / 1000.0);
+    }
+    for (chassis, node) in &migration.status.nodes {
+        if let Some(Connections { carried, refused }) = &node.connections {
+            let what = if node.role == Role::Target { "found on" } else { "carried from" };
+            let _ = write!(text, "  connections {what} {chassis}: {carried}");
+            for (reason, count) in refused {
+                let _ = write!(text, ", left there: {count} ({reason})");
+            }
+            text.push('\n');
+        }
     }
     text
 }
