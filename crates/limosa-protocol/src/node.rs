@@ -289,7 +289,8 @@ impl Planner<'_> {
     /// Connections go to a target that has OVN's flows, and with them a zone.
     fn carry(&mut self, to: &str) {
         let Migration { spec, .. } = self.migration;
-        let target_can = self.migration.target().is_some_and(|target| target.has(Step::Bound));
+        let target = self.migration.target();
+        let target_can = target.is_some_and(|target| target.has(Step::Bound) && !target.has(Step::Opened));
         if self.status.has(Step::Carried) || !target_can {
             return;
         }
