@@ -38,7 +38,6 @@ const AGAIN: Duration = Duration::from_millis(100);
 const COUNT: Duration = Duration::from_millis(20);
 
 /// What is to be done with the connections of a port.
-#[derive(Clone)]
 pub(super) enum Work {
     /// They are sent.
     Give(Carry),

@@ -176,7 +176,7 @@ impl Agent {
     /// Takes in what became of connections that were carried.
     fn note_connections(&mut self, carried: Option<Carried>, snapshot: &Snapshot) -> bool {
         if let Some(Carried { key, connections }) = carried
-            && let Some(migration) = snapshot.migrations.get(&key.name).filter(|m| Key::of(m) == key)
+            && let Some(migration) = snapshot.get(&key)
         {
             self.reports.connections(migration, connections);
         }
@@ -187,7 +187,7 @@ impl Agent {
     /// when to look again although nothing has changed.
     async fn turn(&mut self, snapshot: &Snapshot) -> Option<Instant> {
         self.reports.retain(snapshot);
-        self.carrier.retain(|key| snapshot.migrations.get(&key.name).is_some_and(|m| Key::of(m) == *key));
+        self.carrier.retain(|key| snapshot.get(key).is_some());
         let looked = self.look().await;
         let connected = |to, is| self.metrics.connected.with_label_values(&[to]).set(i64::from(is));
         connected("openflow", self.switch.is_some());
@@ -231,7 +231,7 @@ impl Agent {
     /// What this chassis is like now; `None` while the switch still tells.
     async fn look(&mut self) -> Result<Option<(Facts, Survey)>, Problem> {
         let (bridge, mut facts) = self.local.read(&self.chassis)?;
-        if self.switch.as_ref().is_none_or(|(name, _)| *name != bridge) {
+        if self.switch.as_ref().is_none_or(|(connected, _)| *connected != bridge) {
             self.switch = None;
             let switch = Switch::connect(&self.ovs_rundir, &bridge.name, self.metrics.clone()).await?;
             tracing::info!(bridge = bridge.name, "connected to the switch");
@@ -344,14 +344,13 @@ impl Agent {
 /// What is to be done with the port's connections: the source sends them, the
 /// target counts them, until they are there or the target does without.
 fn work(migration: &Migration, own: &NodeStatus, carry: Option<Carry>, facts: &Facts) -> Option<Work> {
-    if migration.target().is_some_and(|target| target.has(Step::Opened)) || own.has(Step::Opened) {
-        return None;
-    }
     if own.role == Role::Source {
         return carry.map(Work::Give);
     }
-    let waits =
-        own.role == Role::Target && own.has(Step::Bound) && migration.phase().has_reached(Phase::Bound);
+    let waits = own.role == Role::Target
+        && own.has(Step::Bound)
+        && !own.has(Step::Opened)
+        && migration.phase().has_reached(Phase::Bound);
     let zone = facts.zones.get(&migration.spec.port).filter(|_| waits)?;
     (count(Some(own)) < count(migration.source())).then_some(Work::Count(*zone))
 }

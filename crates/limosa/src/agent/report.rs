@@ -90,8 +90,7 @@ impl Reports {
 
     /// Forgets what the store no longer has.
     pub(super) fn retain(&mut self, snapshot: &Snapshot) {
-        let is_there =
-            |key: &Key| snapshot.migrations.get(&key.name).is_some_and(|m| m.metadata.uid == key.uid);
+        let is_there = |key: &Key| snapshot.get(key).is_some();
         self.own.retain(|key, _| is_there(key));
         self.unwritten.send_if_modified(|unwritten| {
             unwritten.retain(|key, _| is_there(key));

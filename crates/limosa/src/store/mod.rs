@@ -33,6 +33,13 @@ pub(crate) struct Snapshot {
     pub(crate) trouble: Option<String>,
 }
 
+impl Snapshot {
+    /// This very object, and not another of its name.
+    pub(crate) fn get(&self, key: &Key) -> Option<&Migration> {
+        self.migrations.get(&key.name).filter(|migration| migration.metadata.uid == key.uid)
+    }
+}
+
 /// Which object is meant: a later one of the same name is another.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Key {

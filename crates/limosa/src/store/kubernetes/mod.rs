@@ -161,7 +161,7 @@ impl Kubernetes {
 
     fn shown(&self, key: &Key) -> Option<Migration> {
         let snapshot = self.snapshots.borrow();
-        snapshot.migrations.get(&key.name).filter(|m| m.metadata.uid == key.uid).cloned()
+        snapshot.get(key).cloned()
     }
 }
 

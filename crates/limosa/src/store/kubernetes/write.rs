@@ -233,8 +233,7 @@ impl Kubernetes {
     fn remember(&self, key: &Key, part: Value, object: &DynamicObject) {
         let snapshot = self.snapshots.borrow().clone();
         let mut written = self.written();
-        written
-            .retain(|key, _| snapshot.migrations.get(&key.name).is_some_and(|m| m.metadata.uid == key.uid));
+        written.retain(|key, _| snapshot.get(key).is_some());
         if let Ok(migration) = follow::migration(object) {
             let version = migration.metadata.resource_version.unwrap_or_default();
             written.insert(key.clone(), Written { part, progress: migration.status.progress, version });
