@@ -24,3 +24,13 @@ async fn whatever_is_killed_the_migration_converges() {
         assert!(duration > 0.0, "nothing struck: {cell}");
     }
 }
+
+/// They share what they ask of all chassis: each time makes every ovn-controller answer.
+#[tokio::test]
+async fn a_hundred_guests_leave_a_chassis_at_once() {
+    let evacuation = chaos::evacuation::run().await.unwrap();
+    println!("{evacuation:#?}");
+    assert_eq!(evacuation.failures, [""; 0], "{evacuation:#?}");
+    assert_eq!(evacuation.completed, evacuation.migrations, "{evacuation:#?}");
+    assert!(evacuation.barriers * 2 < evacuation.barriers_alone, "{evacuation:#?}");
+}

@@ -69,10 +69,10 @@ fn what_makes_no_sense_is_refused_with_a_reason_and_changes_nothing() {
         ("NotOnSource", |s| s.world.binding.as_mut().unwrap().chassis = Some("x".into())),
         ("SameChassis", |s| s.migration.spec.to = Some("a".into())),
         ("UnknownChassis", |s| s.migration.spec.to = Some("nowhere".into())),
-        ("NoGeneve", |s| drop(s.world.chassis.insert("b".into(), BTreeSet::from(["vxlan".into()])))),
+        ("NoGeneve", |s| drop(s.cluster().chassis.insert("b".into(), BTreeSet::from(["vxlan".into()])))),
         ("NotAVif", |s| s.world.port.as_mut().unwrap().kind = "router".into()),
         ("Busy", |s| s.world.rival = Some("other".into())),
-        ("OvnTooOld", |s| s.world.can_bind_twice = false),
+        ("OvnTooOld", |s| s.cluster().can_bind_twice = false),
         ("ConflictingOptions", |s| s.world.port.as_mut().unwrap().requested_chassis = Some("a,b".into())),
         ("ConflictingOptions", |s| s.world.port.as_mut().unwrap().activation_strategy = Some("rarp".into())),
         ("NoMac", |s| s.world.port.as_mut().unwrap().macs.clear()),
@@ -223,7 +223,7 @@ fn hv_cfg_before_the_claim_releases_nothing() {
     stage.reach_switched();
     stage.steps("a", &[Step::Redirected]);
     stage.settle();
-    stage.world.hv_cfg = stage.nb_cfg;
+    stage.cluster().hv_cfg = stage.nb_cfg;
     stage.world.binding.as_mut().unwrap().chassis = None;
     assert_eq!(stage.settle(), Phase::Switched);
     assert_eq!(stage.why(ConditionType::Progressing).1, "Claiming");
@@ -241,10 +241,10 @@ fn a_pin_has_to_be_known_on_both_sides_and_nowhere_else() {
     let mut stage = Stage::new();
     assert_eq!(stage.settle(), Phase::Pinning);
     stage.now += BARRIER_DEADLINE;
-    stage.world.nb_cfg = BTreeMap::from([("a".to_owned(), 1), ("b".to_owned(), 0), ("x".to_owned(), 1)]);
+    stage.cluster().nb_cfg = BTreeMap::from([("a".to_owned(), 1), ("b".to_owned(), 0), ("x".to_owned(), 1)]);
     assert_eq!(stage.settle(), Phase::Pinning);
     assert!(stage.why(ConditionType::Progressing).2.contains("ovn-controller"), "says where to look");
-    stage.world.nb_cfg = BTreeMap::from([("a".to_owned(), 1), ("b".to_owned(), 1), ("x".to_owned(), 0)]);
+    stage.cluster().nb_cfg = BTreeMap::from([("a".to_owned(), 1), ("b".to_owned(), 1), ("x".to_owned(), 0)]);
     assert_eq!(stage.settle(), Phase::Arming);
 }
 
@@ -258,8 +258,8 @@ fn the_first_claim_at_the_release_is_not_trusted() {
     stage.ovn_claims();
     let mut rounds = 0;
     while stage.settle() == Phase::Switched {
-        assert!(stage.world.hv_cfg < stage.nb_cfg, "nobody is waited for");
-        stage.world.hv_cfg = stage.nb_cfg;
+        assert!(stage.world.cluster.hv_cfg < stage.nb_cfg, "nobody is waited for");
+        stage.cluster().hv_cfg = stage.nb_cfg;
         rounds += 1;
     }
     assert_eq!((stage.migration.phase(), rounds), (Phase::Released, 3));

@@ -35,7 +35,7 @@ fn a_target_that_makes_no_sense_is_rolled_back() {
     let cases = [("SameChassis", "a"), ("UnknownChassis", "nowhere"), ("NoGeneve", "x")];
     for (reason, to) in cases {
         let mut stage = unnamed();
-        stage.world.chassis.insert("x".into(), ["vxlan".to_owned()].into());
+        stage.cluster().chassis.insert("x".into(), ["vxlan".to_owned()].into());
         stage.migration.spec.to = Some(to.into());
         stage.plug("a", true);
         assert_eq!(stage.settle(), Phase::RollingBack, "{reason}");
@@ -214,7 +214,7 @@ fn a_stolen_port_is_claimed_back_before_the_guest_may_run() {
         stage.settle();
         assert_eq!(stage.option(), Some("a"));
         stage.migration.spec.to = Some("b".into());
-        stage.world.hv_cfg = stage.nb_cfg;
+        stage.cluster().hv_cfg = stage.nb_cfg;
         assert_eq!(stage.settle(), Phase::Arming);
         for chassis in ["a", "b"] {
             stage.plug(chassis, true);
@@ -296,7 +296,7 @@ fn what_a_cni_manages_is_left_to_it() {
 #[test]
 fn a_pin_may_name_the_host() {
     let mut stage = managed();
-    stage.world.hostnames = BTreeMap::from([("a", "n1"), ("b", "n2")].map(|(c, n)| (c.into(), n.into())));
+    stage.cluster().hostnames = BTreeMap::from([("a", "n1"), ("b", "n2")].map(|(c, n)| (c.into(), n.into())));
     let port = stage.world.port.as_mut().unwrap();
     (port.requested_chassis, port.activation_strategy) = (Some("n1".into()), None);
     stage.reach_armed();

@@ -4,9 +4,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use jiff::Timestamp;
-use limosa_protocol::lifecycle::{Binding, Change, Decision, LogicalPort, World as Databases, decide};
+use limosa_protocol::lifecycle::{
+    Binding, Change, Cluster, Decision, LogicalPort, World as Databases, decide,
+};
 use limosa_protocol::object::{Barrier, ConditionType, Problem, Progress, Restore, Truth};
 use limosa_protocol::{MacAddr, Migration, Phase};
 
@@ -347,16 +350,14 @@ impl World {
             port_key: GUEST_KEY.into(),
         };
         let geneve = BTreeSet::from(["geneve".to_owned()]);
-        Databases {
-            port: Some(port),
-            binding: Some(binding),
+        let cluster = Cluster {
             chassis: (0..self.count).map(|c| (name(c), geneve.clone())).collect::<BTreeMap<_, _>>(),
-            hostnames: BTreeMap::new(),
             hv_cfg: nb.hv_cfg,
             nb_cfg: (0..self.count).map(|c| (name(c), sb.reported[c])).collect(),
             can_bind_twice: true,
-            rival: None,
-            numbers: BTreeSet::new(),
-        }
+            ..Cluster::default()
+        };
+        let (port, binding) = (Some(port), Some(binding));
+        Databases { cluster: Arc::new(cluster), port, binding, ..Databases::default() }
     }
 }

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use limosa_protocol::cookie::Cookie;
@@ -313,7 +314,7 @@ impl Mutation {
         match self {
             Self::RefuseStolen => object.spec.guest = None,
             Self::ReturnUnclaimed if object.spec.want == Want::Return => {
-                databases.hv_cfg = i64::MAX;
+                Arc::make_mut(&mut databases.cluster).hv_cfg = i64::MAX;
                 if let Some(binding) = &mut databases.binding {
                     binding.chassis = Some(object.spec.from.clone());
                 }
@@ -332,7 +333,7 @@ impl Mutation {
         }
         let object = &object;
         match self {
-            Self::NoBarrier => databases.hv_cfg = i64::MAX,
+            Self::NoBarrier => Arc::make_mut(&mut databases.cluster).hv_cfg = i64::MAX,
             Self::TrustClaim if object.phase() == Phase::Switched => {
                 let mut object = object.clone();
                 if let Some(barrier) = &mut object.status.progress.barrier
@@ -344,7 +345,7 @@ impl Mutation {
                 return decide(&object, &databases, now);
             }
             Self::OpenUnbound => {
-                databases.hv_cfg = i64::MAX;
+                Arc::make_mut(&mut databases.cluster).hv_cfg = i64::MAX;
                 if let Some(binding) = &mut databases.binding {
                     binding.additional.push(object.spec.target().to_owned());
                 }

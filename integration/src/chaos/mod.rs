@@ -5,7 +5,9 @@
 
 mod bridge;
 mod cell;
+pub mod evacuation;
 mod fault;
+mod fleet;
 mod measure;
 mod mover;
 mod objects;
@@ -20,6 +22,7 @@ use anyhow::{Context, Result};
 
 pub use bridge::Outage;
 pub use cell::Cell;
+pub use evacuation::Evacuation;
 pub use fault::{Boundary, Fault, Role};
 pub use measure::Measurement;
 pub use report::Report;
@@ -192,6 +195,8 @@ impl Run<'_> {
         report.measurements.extend(measure::wipes().await?);
         self.teller.tell("updating Limosa node by node in the middle of 100 migrations");
         report.rolling_update = Some(rolling::run().await?);
+        self.teller.tell("moving 100 guests at once to two other chassis");
+        report.evacuation = Some(evacuation::run().await?);
         Ok(())
     }
 }

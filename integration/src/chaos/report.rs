@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::cell::Cell;
+use super::evacuation::Evacuation;
 use super::fault::Boundary;
 use super::measure::Measurement;
 use super::rolling::Rolling;
@@ -31,6 +32,8 @@ pub struct Report {
     pub cells: Vec<Cell>,
     /// A rolling update in the middle of many migrations.
     pub rolling_update: Option<Rolling>,
+    /// Many that leave one chassis at once.
+    pub evacuation: Option<Evacuation>,
     /// How long what takes.
     pub measurements: BTreeMap<&'static str, Measurement>,
     /// What the lab ran on.
@@ -42,7 +45,16 @@ pub struct Report {
 impl Report {
     pub(super) fn new(versions: Versions, rate: u32) -> Self {
         let (failures, cells, measurements) = (Vec::new(), Vec::new(), BTreeMap::new());
-        Self { ok: false, failures, cells, rolling_update: None, measurements, versions, rate }
+        Self {
+            ok: false,
+            failures,
+            cells,
+            rolling_update: None,
+            evacuation: None,
+            measurements,
+            versions,
+            rate,
+        }
     }
 
     /// Adds what went wrong in the parts.
@@ -54,6 +66,8 @@ impl Report {
         self.failures.extend(self.cells.iter().flat_map(of_cell));
         let rolling = self.rolling_update.iter().flat_map(|rolling| &rolling.failures);
         self.failures.extend(rolling.map(|failure| format!("rolling update: {failure}")));
+        let evacuation = self.evacuation.iter().flat_map(|evacuation| &evacuation.failures);
+        self.failures.extend(evacuation.map(|failure| format!("evacuation: {failure}")));
         self.ok = self.failures.is_empty();
     }
 
@@ -149,6 +163,9 @@ impl fmt::Display for Report {
         self.numbers(f)?;
         if let Some(rolling) = &self.rolling_update {
             writeln!(f, "\n{}", rolling.in_words())?;
+        }
+        if let Some(evacuation) = &self.evacuation {
+            writeln!(f, "\n{}", evacuation.in_words())?;
         }
         self.losses(f)?;
         let noted: Vec<_> = self.cells.iter().filter(|cell| !cell.notes.is_empty()).collect();

@@ -1,26 +1,20 @@
 //! A rolling update of Limosa, node by node, in the middle of many migrations.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use futures::{StreamExt, TryStreamExt, stream};
 use rustix::process::Signal;
 use serde::Serialize;
 
 use super::bridge::Log;
-use super::objects::{Objects, has_ended};
+use super::fleet::{self, DEADLINE, all, announce, ask, plug, port, unplug};
+use super::objects::has_ended;
 use super::stage::Stage;
 use crate::demo::{Limosa, flows_of_ours};
 use crate::lab::Lab;
-use crate::worker;
 
 /// How many migrations are under way; one more shows that the agents work.
 const MIGRATIONS: usize = 100;
-
-/// How many commands run at once.
-const AT_ONCE: usize = 4;
-
-const DEADLINE: Duration = Duration::from_secs(180);
 
 /// What became of it.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -54,14 +48,6 @@ impl Rolling {
     }
 }
 
-fn port(n: usize) -> String {
-    format!("r{n}")
-}
-
-fn mac(n: usize) -> String {
-    format!("02:00:00:01:00:{n:02x}")
-}
-
 /// Runs it on a lab of its own.
 pub(super) async fn run() -> Result<Rolling> {
     let began = Instant::now();
@@ -77,19 +63,8 @@ pub(super) async fn run() -> Result<Rolling> {
 
 async fn update(stage: &mut Stage, rolling: &mut Rolling) -> Result<()> {
     let Stage { lab, limosa, objects, bridges, .. } = stage;
-    let mut add = Vec::new();
-    for n in 0..=MIGRATIONS {
-        let addresses = format!("{} 10.7.0.{n}", mac(n));
-        add.extend(["--", "lsp-add", "ls0"].map(str::to_owned));
-        add.extend([port(n), "--".to_owned(), "lsp-set-addresses".to_owned(), port(n), addresses]);
-    }
-    lab.nbctl(&add.iter().map(String::as_str).collect::<Vec<_>>()).await?;
-    plug(lab, "ch1", 0..=MIGRATIONS).await?;
-    for n in 0..=MIGRATIONS {
-        lab.nbctl(&["wait-until", "Logical_Switch_Port", &port(n), "up=true"]).await?;
-    }
-    lab.sync().await?;
-    ask(lab, limosa, 0..MIGRATIONS).await?;
+    fleet::start(lab, "ch1", 0..=MIGRATIONS).await?;
+    ask(lab, limosa, 0..MIGRATIONS, "ch1", "ch2").await?;
     all(objects, "Arming", 0..MIGRATIONS).await?;
     plug(lab, "ch2", 0..=MIGRATIONS).await?;
     all(objects, "Armed", 0..MIGRATIONS).await?;
@@ -102,7 +77,7 @@ async fn update(stage: &mut Stage, rolling: &mut Rolling) -> Result<()> {
 
     // Nothing else happens: nothing may change.
     restart_all(lab, limosa, rolling).await?;
-    ask(lab, limosa, MIGRATIONS..=MIGRATIONS).await?;
+    ask(lab, limosa, MIGRATIONS..=MIGRATIONS, "ch1", "ch2").await?;
     all(objects, "Armed", MIGRATIONS..=MIGRATIONS).await?;
     let last = objects.get(&port(MIGRATIONS)).context("the last migration has gone")?;
     for bridge in bridges.iter() {
@@ -118,7 +93,7 @@ async fn update(stage: &mut Stage, rolling: &mut Rolling) -> Result<()> {
 
     // Once more, and meanwhile the guests announce themselves.
     let (announced, restarted) =
-        tokio::join!(announce(lab, 0..=MIGRATIONS), restart_all(lab, limosa, rolling));
+        tokio::join!(announce(lab, "ch2", 0..=MIGRATIONS), restart_all(lab, limosa, rolling));
     announced.and(restarted)?;
     all(objects, "Released", 0..=MIGRATIONS).await?;
     unplug(lab, "ch1", 0..=MIGRATIONS).await?;
@@ -142,49 +117,6 @@ async fn update(stage: &mut Stage, rolling: &mut Rolling) -> Result<()> {
 /// The migration that a flow's cookie names.
 fn number_of(cookie: u64) -> u64 {
     cookie >> 8 & 0x00ff_ffff
-}
-
-async fn plug(lab: &Lab, chassis: &str, ports: impl Iterator<Item = usize> + Clone) -> Result<()> {
-    let mut add = Vec::new();
-    for port in ports.clone().map(port) {
-        let id = format!("external_ids:iface-id={port}");
-        add.extend(
-            ["--", "add-port", "br-int", &port, "--", "set", "interface", &port, "type=internal"]
-                .map(str::to_owned),
-        );
-        add.push(id);
-    }
-    lab.vsctl(chassis, &add.iter().map(String::as_str).collect::<Vec<_>>()).await?;
-    let up: String = ports.map(|n| format!("ip link set {} up\n", port(n))).collect();
-    lab.exec_in(chassis, &["sh", "-euc", &up]).await.map(drop)
-}
-
-async fn unplug(lab: &Lab, chassis: &str, ports: impl Iterator<Item = usize>) -> Result<()> {
-    let del: Vec<String> =
-        ports.flat_map(|n| ["--".to_owned(), "del-port".to_owned(), "br-int".to_owned(), port(n)]).collect();
-    lab.vsctl(chassis, &del.iter().map(String::as_str).collect::<Vec<_>>()).await.map(drop)
-}
-
-async fn ask(lab: &Lab, limosa: &Limosa, ports: impl Iterator<Item = usize>) -> Result<()> {
-    let asked = stream::iter(ports.map(port))
-        .map(|port| async move { limosa.ask(lab, &port, &port, "ch1", "ch2").await.map(drop) });
-    asked.buffer_unordered(AT_ONCE).try_collect().await
-}
-
-async fn all(objects: &Objects, phase: &str, ports: impl Iterator<Item = usize>) -> Result<()> {
-    for n in ports {
-        objects.reached(&port(n), phase, DEADLINE).await?;
-    }
-    Ok(())
-}
-
-async fn announce(lab: &Lab, ports: impl Iterator<Item = usize>) -> Result<()> {
-    let program = worker::binary()?;
-    let program = program.to_str().context("a strange path")?;
-    for n in ports {
-        lab.exec_in("ch2", &[program, "rarp", "--iface", &port(n), "--mac", &mac(n)]).await?;
-    }
-    Ok(())
 }
 
 /// The controller, then one agent after the other: each is at work before the

@@ -54,7 +54,7 @@ pub(super) fn accept(migration: &Migration, world: &World) -> Result<(Subject, R
             format!("{port} is already being moved by migration {rival}: wait for its end or abort it"),
         );
     }
-    if !world.can_bind_twice {
+    if !world.cluster.can_bind_twice {
         return refuse("OvnTooOld", "this OVN cannot bind a port to two chassis (Port_Binding.additional_chassis, OVN 22.09 and later): upgrade it".to_owned());
     }
     if let Some(why) = conflict(spec, lsp, world) {
@@ -95,7 +95,7 @@ pub(super) fn sides(spec: &Spec, world: &World) -> Result<(), Problem> {
         ));
     }
     for chassis in [Some(&spec.from), spec.to.as_ref()].into_iter().flatten() {
-        let Some(encaps) = world.chassis.get(chassis) else {
+        let Some(encaps) = world.cluster.chassis.get(chassis) else {
             return Err(Problem::new(
                 "UnknownChassis",
                 format!(
@@ -132,7 +132,7 @@ fn conflict(spec: &Spec, lsp: &LogicalPort, world: &World) -> Option<Problem> {
         return None;
     }
     let (port, from) = (&spec.port, &spec.from);
-    let pin = lsp.requested_chassis.as_ref().filter(|pin| !world.is_named(pin, from));
+    let pin = lsp.requested_chassis.as_ref().filter(|pin| !world.cluster.is_named(pin, from));
     let pin = pin.map(|pin| format!("options:requested-chassis of {port} is {pin}, not {from}"));
     let strategy = lsp.activation_strategy.as_ref();
     let found =

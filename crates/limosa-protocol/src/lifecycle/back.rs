@@ -32,7 +32,7 @@ impl Stepper<'_> {
             return Some(why);
         }
         for chassis in [Some(&spec.from), spec.to.as_ref()].into_iter().flatten() {
-            if !self.world.chassis.contains_key(chassis) {
+            if !self.world.cluster.chassis.contains_key(chassis) {
                 return Some(Problem::new(
                     "ChassisGone",
                     format!("chassis {chassis} has left the southbound database"),
@@ -100,7 +100,7 @@ impl Stepper<'_> {
         }
         let has_left = self.has_moved() || self.progress.stolen > 0;
         if (returns || has_left) && self.progress.condition(ConditionType::CaughtUp).is_none() {
-            let can_claim = self.world.chassis.contains_key(&spec.from)
+            let can_claim = self.world.cluster.chassis.contains_key(&spec.from)
                 && self.migration.source().is_none_or(|source| source.interface.is_some());
             let claimed = !has_left || !can_claim || self.bound_to() == Some(&spec.from);
             let rounds = if has_left { RELEASE_ROUNDS } else { 1 };
@@ -167,7 +167,7 @@ impl Stepper<'_> {
     /// an interface on `loser`, whose ovn-controller would claim the port.
     pub(super) fn leftover(&mut self, loser: Role) -> Option<String> {
         let Migration { spec, status, .. } = self.migration;
-        let alive = |chassis: &str| self.world.chassis.contains_key(chassis);
+        let alive = |chassis: &str| self.world.cluster.chassis.contains_key(chassis);
         let uncleaned = |(chassis, node): &(&String, &NodeStatus)| alive(chassis) && !node.has(Step::Cleaned);
         if let Some((chassis, _)) = status.nodes.iter().find(uncleaned) {
             return Some(format!("waiting for the agent on {chassis} to take its flows away"));
@@ -206,7 +206,7 @@ impl Stepper<'_> {
     fn unnamed_holder(&mut self) -> Option<String> {
         let Migration { spec, status, .. } = self.migration;
         spec.guest.as_ref()?;
-        let others = || self.world.chassis.keys().filter(|chassis| **chassis != spec.from);
+        let others = || self.world.cluster.chassis.keys().filter(|chassis| **chassis != spec.from);
         let holder =
             others().find(|chassis| status.nodes.get(*chassis).is_some_and(|node| node.interface.is_some()));
         if let Some(chassis) = holder {

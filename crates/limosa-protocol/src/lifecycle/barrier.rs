@@ -24,7 +24,9 @@ impl Stepper<'_> {
     /// Whether a chassis has followed the last change, whatever the others do.
     pub(super) fn has_followed(&self, chassis: &str) -> bool {
         let nb_cfg = self.progress.barrier.as_ref().map(|barrier| barrier.nb_cfg);
-        nb_cfg.is_some_and(|nb_cfg| self.world.nb_cfg.get(chassis).is_some_and(|reached| *reached >= nb_cfg))
+        nb_cfg.is_some_and(|nb_cfg| {
+            self.world.cluster.nb_cfg.get(chassis).is_some_and(|reached| *reached >= nb_cfg)
+        })
     }
 
     /// Pins the port to a chassis that has it already.
@@ -57,7 +59,7 @@ impl Stepper<'_> {
         if !claimed {
             return Barrier::Waiting;
         }
-        let outcome = if self.world.hv_cfg >= nb_cfg {
+        let outcome = if self.world.cluster.hv_cfg >= nb_cfg {
             Barrier::Reached
         } else if self.wait_until(since + BARRIER_DEADLINE) {
             Barrier::Missed
@@ -131,9 +133,9 @@ impl Stepper<'_> {
             let mut names: Vec<&str> = Vec::new();
             for name in value.split(',') {
                 let sides = || [Some(&spec.from), spec.to.as_ref()].into_iter().flatten();
-                let side = sides().find(|side| self.world.is_named(name, side));
+                let side = sides().find(|side| self.world.cluster.is_named(name, side));
                 // In the words in which it was: a chassis for a chassis, a host for a host.
-                let host = self.world.hostnames.get(winner).map(String::as_str);
+                let host = self.world.cluster.hostnames.get(winner).map(String::as_str);
                 let name = match side {
                     None => name,
                     Some(side) if name == side => winner,

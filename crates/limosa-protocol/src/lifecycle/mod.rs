@@ -30,6 +30,7 @@ mod barrier;
 mod forward;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -68,10 +69,21 @@ pub const UNPLUGGED_GRACE: SignedDuration = SignedDuration::from_secs(1);
 /// What the databases say about one logical port.
 #[derive(Debug, Clone, Default)]
 pub struct World {
+    /// What is the same for every port.
+    pub cluster: Arc<Cluster>,
     /// The row in `Logical_Switch_Port`.
     pub port: Option<LogicalPort>,
     /// The row in `Port_Binding`.
     pub binding: Option<Binding>,
+    /// Another migration of this port that has not ended. Counts until this one is accepted.
+    pub rival: Option<String>,
+    /// Numbers that other migrations carry in their cookies. Counts until this one has its own.
+    pub numbers: BTreeSet<u32>,
+}
+
+/// What the databases say about the chassis.
+#[derive(Debug, Clone, Default)]
+pub struct Cluster {
     /// Every chassis of the southbound database, with its encapsulation types.
     pub chassis: BTreeMap<String, BTreeSet<String>>,
     /// What the hosts of the chassis are called (`Chassis.hostname`), by chassis:
@@ -83,13 +95,9 @@ pub struct World {
     pub nb_cfg: BTreeMap<String, i64>,
     /// `Port_Binding.additional_chassis` exists (OVN 22.09 and later).
     pub can_bind_twice: bool,
-    /// Another migration of this port that has not ended.
-    pub rival: Option<String>,
-    /// Numbers that other migrations carry in their cookies.
-    pub numbers: BTreeSet<u32>,
 }
 
-impl World {
+impl Cluster {
     /// Whether that is the chassis' name or its host's.
     fn is_named(&self, name: &str, chassis: &str) -> bool {
         name == chassis || self.hostnames.get(chassis).is_some_and(|host| !host.is_empty() && host == name)

@@ -3,10 +3,11 @@
 #![allow(dead_code, reason = "each test program uses a part")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use limosa_protocol::Phase;
-use limosa_protocol::lifecycle::{Binding, Change, LogicalPort, UNPLUGGED_GRACE, World, decide};
+use limosa_protocol::lifecycle::{Binding, Change, Cluster, LogicalPort, UNPLUGGED_GRACE, World, decide};
 use limosa_protocol::object::{
     Barrier, ConditionType, Guest, InterfaceStatus, Migration, NodeStatus, Spec, Step, Truth,
 };
@@ -37,16 +38,19 @@ impl Stage {
                 port_key: 3,
                 ..Binding::default()
             }),
-            chassis: BTreeMap::from(["a", "b", "x"].map(|name| (name.to_owned(), geneve()))),
-            hostnames: BTreeMap::new(),
-            hv_cfg: 0,
-            nb_cfg: BTreeMap::new(),
-            can_bind_twice: true,
-            rival: None,
-            numbers: BTreeSet::new(),
+            cluster: Arc::new(Cluster {
+                chassis: BTreeMap::from(["a", "b", "x"].map(|name| (name.to_owned(), geneve()))),
+                can_bind_twice: true,
+                ..Cluster::default()
+            }),
+            ..World::default()
         };
         let migration = Migration::new("m".into(), Uuid::from_u128(41), spec, Timestamp::UNIX_EPOCH);
         Self { migration, world, now: Timestamp::UNIX_EPOCH, nb_cfg: 0, options: Vec::new() }
+    }
+
+    pub(crate) fn cluster(&mut self) -> &mut Cluster {
+        Arc::make_mut(&mut self.world.cluster)
     }
 
     /// Decides and carries out, until nothing more follows.
@@ -100,8 +104,8 @@ impl Stage {
     pub(crate) fn chassis_catch_up(&mut self) {
         self.ovn_claims();
         // It is asked for more than once.
-        while self.world.hv_cfg != self.nb_cfg {
-            self.world.hv_cfg = self.nb_cfg;
+        while self.world.cluster.hv_cfg != self.nb_cfg {
+            self.cluster().hv_cfg = self.nb_cfg;
             self.settle();
         }
     }

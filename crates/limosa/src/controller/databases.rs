@@ -5,18 +5,19 @@ mod tables;
 mod tests;
 mod write;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use limosa_kubevirt::Nodes;
 use limosa_protocol::MacAddr;
-use limosa_protocol::lifecycle::{Binding, LogicalPort};
+use limosa_protocol::lifecycle::{Binding, Cluster, LogicalPort};
 use limosa_protocol::object::Problem;
-use ovsdb_rs::{Clause, Function, Options, Remotes, Session, State, TableMonitor, Tls, Typed};
+use ovsdb_rs::{Clause, Function, Options, Remotes, Replica, Session, State, TableMonitor, Tls, Typed};
 
 use tables::{Chassis, ChassisPrivate, DatapathBinding, Encap, NbGlobal, PortBinding, SwitchPort};
 use write::MARK;
-pub(super) use write::{Fence, Mark, WriteError};
+pub(super) use write::{Fence, Mark, Pin, WriteError};
 
 const REQUESTED_CHASSIS: &str = "requested-chassis";
 const ACTIVATION_STRATEGY: &str = "activation-strategy";
@@ -109,65 +110,68 @@ impl Databases {
         self.nb.replica().rows().find(|row: &SwitchPort| row.name == name)
     }
 
-    pub(super) fn port(&self, name: &str) -> Option<LogicalPort> {
-        let mut row = self.switch_port(name)?;
-        let addresses = row.addresses.iter().chain(&row.dynamic_addresses).chain(&row.port_security);
-        let mut macs: Vec<MacAddr> = Vec::new();
-        for mac in addresses.flat_map(|text| text.split_whitespace()).filter_map(|word| word.parse().ok()) {
-            if !macs.contains(&mac) {
-                macs.push(mac);
-            }
-        }
-        Some(LogicalPort {
-            kind: row.r#type,
-            macs,
-            requested_chassis: row.options.remove(REQUESTED_CHASSIS),
-            activation_strategy: row.options.remove(ACTIVATION_STRATEGY),
-            pinned_by: row.external_ids.remove(MARK),
-        })
-    }
-
-    pub(super) fn binding(&self, port: &str) -> Option<Binding> {
-        let sb = self.sb.replica();
-        let row = sb.rows().find(|row: &PortBinding| row.logical_port == port)?;
-        let name = |chassis: Chassis| chassis.name;
-        let datapath: Option<DatapathBinding> = sb.row(&row.datapath);
-        Some(Binding {
-            chassis: sb.referenced(&row.chassis).map(name).next(),
-            additional: sb.referenced(&row.additional_chassis).map(name).collect(),
-            datapath_key: datapath.map_or(0, |datapath| datapath.tunnel_key),
-            port_key: row.tunnel_key,
-        })
-    }
-
-    /// The chassis and their encapsulation types.
-    pub(super) fn chassis(&self) -> BTreeMap<String, BTreeSet<String>> {
-        let sb = self.sb.replica();
+    /// What the replicas show now.
+    pub(super) fn view(&self) -> View {
+        let (nb, sb) = (self.nb.replica(), self.sb.replica());
+        let chassis = || sb.rows::<Chassis>();
         let kind = |encap: Encap| encap.r#type;
-        sb.rows().map(|row: Chassis| (row.name, sb.referenced(&row.encaps).map(kind).collect())).collect()
+        let cluster = Cluster {
+            chassis: chassis()
+                .map(|row| (row.name, sb.referenced(&row.encaps).map(kind).collect()))
+                .collect(),
+            hostnames: chassis().map(|row| (row.name, row.hostname)).collect(),
+            hv_cfg: nb.rows().next().map_or(0, |global: NbGlobal| global.hv_cfg),
+            nb_cfg: sb.rows().map(|row: ChassisPrivate| (row.name, row.nb_cfg)).collect(),
+            // As of OVN 22.06.
+            can_bind_twice: sb.has_column(PortBinding::TABLE, "additional_chassis"),
+        };
+        let ports = nb.rows().map(|row: SwitchPort| (row.name.clone(), logical_port(row)));
+        let bindings = sb.rows().map(|row: PortBinding| (row.logical_port.clone(), binding(&sb, row)));
+        View { ports: ports.collect(), bindings: bindings.collect(), cluster: Arc::new(cluster) }
     }
+}
 
+/// The databases at one instant, as far as they are followed.
+#[derive(Debug)]
+pub(super) struct View {
+    pub(super) cluster: Arc<Cluster>,
+    /// By name.
+    pub(super) ports: HashMap<String, LogicalPort>,
+    /// By logical port.
+    pub(super) bindings: HashMap<String, Binding>,
+}
+
+impl View {
     /// The chassis by the nodes they run on.
     pub(super) fn nodes(&self) -> Nodes {
-        Nodes::new(self.hostnames())
+        Nodes::new(self.cluster.hostnames.clone())
     }
+}
 
-    /// What the hosts of the chassis are called, by chassis.
-    pub(super) fn hostnames(&self) -> BTreeMap<String, String> {
-        self.sb.replica().rows().map(|row: Chassis| (row.name, row.hostname)).collect()
+fn logical_port(mut row: SwitchPort) -> LogicalPort {
+    let addresses = row.addresses.iter().chain(&row.dynamic_addresses).chain(&row.port_security);
+    let mut macs: Vec<MacAddr> = Vec::new();
+    for mac in addresses.flat_map(|text| text.split_whitespace()).filter_map(|word| word.parse().ok()) {
+        if !macs.contains(&mac) {
+            macs.push(mac);
+        }
     }
-
-    pub(super) fn hv_cfg(&self) -> i64 {
-        self.nb.replica().rows().next().map_or(0, |global: NbGlobal| global.hv_cfg)
+    LogicalPort {
+        kind: row.r#type,
+        macs,
+        requested_chassis: row.options.remove(REQUESTED_CHASSIS),
+        activation_strategy: row.options.remove(ACTIVATION_STRATEGY),
+        pinned_by: row.external_ids.remove(MARK),
     }
+}
 
-    /// Which `nb_cfg` each chassis has caught up with.
-    pub(super) fn nb_cfg(&self) -> BTreeMap<String, i64> {
-        self.sb.replica().rows().map(|row: ChassisPrivate| (row.name, row.nb_cfg)).collect()
-    }
-
-    /// The schema has `Port_Binding.additional_chassis`, as of OVN 22.06.
-    pub(super) fn can_bind_twice(&self) -> bool {
-        self.sb.replica().has_column(PortBinding::TABLE, "additional_chassis")
+fn binding(sb: &Replica, row: PortBinding) -> Binding {
+    let name = |chassis: Chassis| chassis.name;
+    let datapath: Option<DatapathBinding> = sb.row(&row.datapath);
+    Binding {
+        chassis: sb.referenced(&row.chassis).map(name).next(),
+        additional: sb.referenced(&row.additional_chassis).map(name).collect(),
+        datapath_key: datapath.map_or(0, |datapath| datapath.tunnel_key),
+        port_key: row.tunnel_key,
     }
 }

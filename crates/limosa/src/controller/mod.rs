@@ -1,10 +1,11 @@
 //! `limosa controller`: takes every migration from phase to phase.
 //!
 //! Each turn looks at the objects and at the databases, lets
-//! [`lifecycle::decide`] say what should be, writes the object and then the
+//! [`limosa_protocol::lifecycle::decide`] say what should be, writes the object and then the
 //! northbound option. Nothing is remembered that the store or the databases
 //! do not hold; whatever is interrupted is decided again.
 
+mod advance;
 mod databases;
 mod election;
 mod kubevirt;
@@ -15,19 +16,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use jiff::Timestamp;
-use limosa_protocol::Phase;
-use limosa_protocol::lifecycle::{Change, Decision, World, decide};
-use limosa_protocol::object::{
-    Barrier, ConditionType, Migration, Problem, Progress, Restore, Truth, Want, to_microseconds,
-};
+use limosa_protocol::object::{ConditionType, Migration, Problem, Progress, Truth, Want, to_microseconds};
 use ovsdb_rs::{Remotes, Tls};
 use tokio::sync::watch;
 
 use crate::lease::Fence;
 use crate::metrics::{self, ControllerMetrics, Readiness};
 use crate::shutdown::Shutdown;
-use crate::store::{Key, Place, Snapshot, Store, StoreError};
-use databases::{Databases, Mark, WriteError};
+use crate::store::{Key, Place, Snapshot, Store};
+use databases::{Databases, WriteError};
 pub(crate) use election::LeaseOptions;
 use kubevirt::Kubevirt;
 
@@ -178,36 +175,17 @@ impl Controller<'_> {
         let ready = ready.or_else(|| snapshot.trouble.clone()).map_or(Ok(()), Err);
         self.ready.send_modify(|last| *last = ready);
         if let Some(trouble) = trouble {
-            return [wait, self.tell(&mut migrations, &trouble).await].into_iter().flatten().min();
+            return sooner(wait, self.tell(&mut migrations, &trouble).await);
         }
         if let Err(error) = self.claim().await {
             tracing::error!("the northbound database does not take this controller as the leader: {error:#}");
             return Some(RETRY);
         }
         if let Some(kubevirt) = self.kubevirt.as_mut() {
-            let next = kubevirt.turn(snapshot, &self.databases.nodes(), &*self.store).await;
-            wait = [wait, next].into_iter().flatten().min();
+            let next = kubevirt.turn(snapshot, &self.databases.view().nodes(), &*self.store).await;
+            wait = sooner(wait, next);
         }
-        for i in 0..migrations.len() {
-            let key = Key::of(&migrations[i]);
-            if let Some(at) = self.not_before.get(&key) {
-                wait = [wait, Some(at.saturating_duration_since(Instant::now()))].into_iter().flatten().min();
-                continue;
-            }
-            let next = match self.advance(&migrations, i).await {
-                Ok((progress, next)) => {
-                    migrations[i].status.progress = progress;
-                    next
-                }
-                Err(error) => {
-                    tracing::error!(migration = migrations[i].full_name(), "{error:#}");
-                    self.not_before.insert(key, Instant::now() + RETRY);
-                    Some(RETRY)
-                }
-            };
-            wait = [wait, next].into_iter().flatten().min();
-        }
-        wait
+        sooner(wait, self.advance(&mut migrations).await)
     }
 
     /// Lets go of what has ended, and deletes what has ended long ago.
@@ -244,17 +222,15 @@ impl Controller<'_> {
 
     /// Says on every object why it does not go on.
     async fn tell(&mut self, migrations: &mut [Migration], trouble: &Problem) -> Option<Duration> {
-        let mut wait = None;
-        for migration in migrations {
+        let now = to_microseconds(Timestamp::now());
+        let told = migrations.iter().map(|migration| {
             let mut progress = migration.status.progress.clone();
-            let now = to_microseconds(Timestamp::now());
             progress.set_condition(ConditionType::Progressing, Truth::False, trouble.clone(), now);
-            if let Err(error) = self.write(migration, progress).await {
-                tracing::error!(migration = migration.full_name(), %error, "the status cannot be written");
-                wait = Some(RETRY);
-            }
-        }
-        wait
+            progress
+        });
+        let told = told.enumerate().collect();
+        let failed = self.write(migrations, told).await;
+        (!failed.is_empty()).then_some(RETRY)
     }
 
     /// The object with what this process has written of it. One that is to be
@@ -269,127 +245,11 @@ impl Controller<'_> {
         }
         migration
     }
-
-    /// Takes one migration as far as it goes without anything else changing.
-    async fn advance(
-        &mut self,
-        migrations: &[Migration],
-        i: usize,
-    ) -> anyhow::Result<(Progress, Option<Duration>)> {
-        let mut migration = migrations[i].clone();
-        let name = migration.full_name();
-        // A step or a change each turn; more than that is someone else
-        // changing the same option all the time.
-        for _ in Phase::ALL {
-            let now = to_microseconds(Timestamp::now());
-            let world = self.world(migrations, i);
-            let Decision { progress, change, wake_at } = decide(&migration, &world, now);
-            let entered = progress.phase != migration.phase();
-            self.write(&mut migration, progress).await?;
-            match change {
-                Some(Change::Set { requested_chassis, round, since }) => {
-                    let (port, mark) = (&migration.spec.port, Mark::Set(&name));
-                    let options = Restore {
-                        requested_chassis: Some(requested_chassis.clone()),
-                        activation_strategy: None,
-                    };
-                    let nb_cfg = self.set_options(port, &options, mark).await?;
-                    let barrier = Barrier { requested_chassis, nb_cfg, since, round };
-                    let mut progress = migration.status.progress.clone();
-                    progress.barrier = Some(barrier);
-                    self.write(&mut migration, progress).await?;
-                }
-                Some(Change::Restore(options)) => {
-                    let mark = Mark::Clear(&name);
-                    self.set_options(&migration.spec.port, &options, mark).await?;
-                }
-                None if entered => {}
-                None => {
-                    let wait = wake_at.map(|at| at.duration_since(now).unsigned_abs());
-                    return Ok((migration.status.progress, wait));
-                }
-            }
-        }
-        Ok((migration.status.progress, Some(RETRY)))
-    }
-
-    async fn write(&mut self, migration: &mut Migration, progress: Progress) -> Result<(), StoreError> {
-        if progress == migration.status.progress {
-            return Ok(());
-        }
-        let key = Key::of(migration);
-        match self.store.put_progress(&key, progress.clone()).await {
-            // Deleted: the next snapshot will show it.
-            Ok(()) | Err(StoreError::NotFound(_)) => {}
-            Err(error) => {
-                self.metrics.write_errors.with_label_values(&["store"]).inc();
-                if matches!(error, StoreError::Conflict(_)) {
-                    self.written.remove(&key);
-                }
-                return Err(error);
-            }
-        }
-        self.metrics.note(migration, &progress);
-        log(migration, &progress);
-        self.written.insert(key, progress.clone());
-        migration.status.progress = progress;
-        Ok(())
-    }
-
-    /// Writes the port's options; returns the `nb_cfg` that every chassis has to reach.
-    async fn set_options(&mut self, port: &str, options: &Restore, mark: Mark<'_>) -> anyhow::Result<i64> {
-        if self.fence.as_ref().is_some_and(|fence| !fence.may_write()) {
-            return Err(StoreError::NotLeading.into());
-        }
-        let result = self.databases.set_options(port, options, mark).await;
-        self.deposed |= matches!(result, Err(WriteError::Deposed { .. }));
-        if result.is_err() {
-            self.metrics.write_errors.with_label_values(&["northbound"]).inc();
-        }
-        Ok(result?)
-    }
-
-    fn world(&self, migrations: &[Migration], i: usize) -> World {
-        let migration = &migrations[i];
-        let others = || migrations.iter().enumerate().filter(|(j, _)| *j != i).map(|(_, other)| other);
-        let accepted = |other: &&Migration| other.status.progress.number != 0;
-        let rival = others().filter(accepted).find(|other| other.spec.port == migration.spec.port);
-        World {
-            port: self.databases.port(&migration.spec.port),
-            binding: self.databases.binding(&migration.spec.port),
-            chassis: self.databases.chassis(),
-            hostnames: self.databases.hostnames(),
-            hv_cfg: self.databases.hv_cfg(),
-            nb_cfg: self.databases.nb_cfg(),
-            can_bind_twice: self.databases.can_bind_twice(),
-            rival: rival.map(Migration::full_name),
-            numbers: others().map(|other| other.status.progress.number).collect(),
-        }
-    }
 }
 
-/// One line for each step, and one for each new reason to wait.
-fn log(migration: &Migration, progress: &Progress) {
-    let name = migration.full_name();
-    let condition =
-        |progress: &Progress, kind| progress.condition(kind).map(|c| c.message.clone()).unwrap_or_default();
-    if progress.phase != migration.phase() {
-        let (spec, phase) = (&migration.spec, progress.phase);
-        let why = phase.is_final().then(|| format!(": {}", condition(progress, ConditionType::Succeeded)));
-        let why = why.unwrap_or_default();
-        tracing::info!(
-            migration = name,
-            port = spec.port,
-            from = spec.from,
-            to = spec.target(),
-            "{phase}{why}"
-        );
-        return;
-    }
-    let waiting = condition(progress, ConditionType::Progressing);
-    if waiting != condition(&migration.status.progress, ConditionType::Progressing) && !waiting.is_empty() {
-        tracing::info!(migration = name, phase = %progress.phase, "{waiting}");
-    }
+/// The sooner of two times to wait, where `None` is for ever.
+fn sooner(a: Option<Duration>, b: Option<Duration>) -> Option<Duration> {
+    [a, b].into_iter().flatten().min()
 }
 
 async fn sleep(wait: Option<Duration>) {

@@ -119,31 +119,32 @@ fn server() -> Server {
 
 const THEIRS: &str = "{mcast_flood=\"true\"}\n{owner=cms}\n";
 
-fn pin(chassis: Option<&str>) -> Restore {
-    Restore { requested_chassis: chassis.map(str::to_owned), activation_strategy: None }
+fn pin<'a>(port: &'a str, chassis: Option<&str>, mark: Mark<'a>) -> Pin<'a> {
+    let options = Restore { requested_chassis: chassis.map(str::to_owned), activation_strategy: None };
+    Pin { port, options, mark }
 }
 
 #[tokio::test]
 async fn a_pin_says_whose_it_is_and_goes_without_a_trace() {
     let server = server();
     let databases = server.databases().await;
-    let first = databases.set_options(PORT, &pin(Some("hv1")), Mark::Set("m")).await.unwrap();
+    let first = databases.set_options(&[pin(PORT, Some("hv1"), Mark::Set("m"))]).await.unwrap();
     let pinned = "{mcast_flood=\"true\", requested-chassis=hv1}\n{limosa-migration=m, owner=cms}\n";
     assert_eq!(server.port(), pinned);
-    let port = databases.port(PORT).unwrap();
+    let port = &databases.view().ports[PORT];
     assert_eq!((port.requested_chassis.as_deref(), port.pinned_by.as_deref()), (Some("hv1"), Some("m")));
-    let second = databases.set_options(PORT, &pin(None), Mark::Clear("m")).await.unwrap();
+    let second = databases.set_options(&[pin(PORT, None, Mark::Clear("m"))]).await.unwrap();
     assert_eq!(second, first + 1);
     assert_eq!(server.port(), THEIRS);
 
     // The operator's own pin stays, and so does the mark of another migration.
-    databases.set_options(PORT, &pin(Some("hv2")), Mark::Set("m")).await.unwrap();
-    databases.set_options(PORT, &pin(Some("hv2")), Mark::Clear("other")).await.unwrap();
-    assert_eq!(databases.port(PORT).unwrap().pinned_by.as_deref(), Some("m"));
-    databases.set_options(PORT, &pin(Some("hv2")), Mark::Clear("m")).await.unwrap();
+    databases.set_options(&[pin(PORT, Some("hv2"), Mark::Set("m"))]).await.unwrap();
+    databases.set_options(&[pin(PORT, Some("hv2"), Mark::Clear("other"))]).await.unwrap();
+    assert_eq!(databases.view().ports[PORT].pinned_by.as_deref(), Some("m"));
+    databases.set_options(&[pin(PORT, Some("hv2"), Mark::Clear("m"))]).await.unwrap();
     assert_eq!(server.port(), "{mcast_flood=\"true\", requested-chassis=hv2}\n{owner=cms}\n");
 
-    let error = databases.set_options("vm2", &pin(None), Mark::Clear("m")).await.unwrap_err();
+    let error = databases.set_options(&[pin("vm2", None, Mark::Clear("m"))]).await.unwrap_err();
     assert!(matches!(&error, WriteError::NoPort(port) if port == "vm2"), "{error}");
 }
 
@@ -155,16 +156,42 @@ async fn two_writers_do_not_overwrite_each_other_unseen() {
         let seen = databases.switch_port(PORT).unwrap();
         server.nbctl(&["set", "Logical_Switch_Port", PORT, theirs]);
         let before = server.port();
-        let error = databases.write(&seen, &pin(Some("hv1")), Mark::Set("m")).await.unwrap_err();
+        let error = databases.write(&[seen], &[pin(PORT, Some("hv1"), Mark::Set("m"))]).await.unwrap_err();
         assert!(matches!(error, WriteError::Changed(_)), "{error}");
         assert_eq!(server.port(), before);
     }
     // Once seen it is taken over. What else becomes of external_ids is no affair of ours.
     let seen = databases.switch_port(PORT).unwrap();
     server.nbctl(&["set", "Logical_Switch_Port", PORT, "external_ids:revision=2"]);
-    databases.write(&seen, &pin(Some("hv1")), Mark::Set("m")).await.unwrap();
+    databases.write(&[seen], &[pin(PORT, Some("hv1"), Mark::Set("m"))]).await.unwrap();
     assert!(server.port().contains("revision=\"2\""), "{}", server.port());
-    assert_eq!(databases.port(PORT).unwrap().pinned_by.as_deref(), Some("m"));
+    assert_eq!(databases.view().ports[PORT].pinned_by.as_deref(), Some("m"));
+}
+
+#[tokio::test]
+async fn many_ports_share_a_transaction_and_an_nb_cfg() {
+    let server = server();
+    server.nbctl(&["lsp-add", "ls0", "vm2", "--", "lsp-add", "ls0", "vm3"]);
+    let mut databases = server.databases().await;
+    let names = [PORT, "vm2", "vm3"];
+    databases.follow(names.map(str::to_owned).into()).await.unwrap();
+    let pins = |chassis| names.map(|port| pin(port, Some(chassis), Mark::Set("m")));
+    let before: i64 = server.nbctl(&["get", "NB_Global", ".", "nb_cfg"]).trim().parse().unwrap();
+    assert_eq!(databases.set_options(&pins("hv1")).await.unwrap(), before + 1);
+    let pinned = |databases: &Databases| {
+        let view = databases.view();
+        names.map(|port| view.ports[port].requested_chassis.clone().unwrap())
+    };
+    assert_eq!(pinned(&databases), ["hv1"; 3]);
+
+    // One that somebody else has changed holds all of them up, and which one is said.
+    let seen = names.map(|port| databases.switch_port(port).unwrap());
+    server.nbctl(&["set", "Logical_Switch_Port", "vm2", "options:requested-chassis=hv9"]);
+    let error = databases.write(&seen, &pins("hv2")).await.unwrap_err();
+    assert!(error.is_of_one_port() && error.to_string().contains("vm1 or vm2 or vm3"), "{error}");
+    let now = server.nbctl(&["--bare", "--columns=name,options", "list", "Logical_Switch_Port"]);
+    assert!(!now.contains("hv2") && now.contains("hv9"), "{now}");
+    assert_eq!(server.nbctl(&["get", "NB_Global", ".", "nb_cfg"]).trim(), (before + 1).to_string());
 }
 
 #[tokio::test]
@@ -181,7 +208,7 @@ async fn the_database_refuses_what_a_deposed_controller_writes() {
     server.nbctl(&["set", "NB_Global", ".", "external_ids:limosa-leader=nobody", "external_ids:a=b"]);
     old.lead(fence("pod/a", 9)).await.unwrap();
     old.lead(fence("pod/a", 9)).await.unwrap();
-    old.set_options(PORT, &pin(Some("hv1")), Mark::Set("m")).await.unwrap();
+    old.set_options(&[pin(PORT, Some("hv1"), Mark::Set("m"))]).await.unwrap();
     let global = || server.nbctl(&["get", "NB_Global", ".", "external_ids", "nb_cfg"]);
     assert_eq!(global(), "{a=b, limosa-leader=\"pod/a/9\"}\n1\n");
 
@@ -192,21 +219,21 @@ async fn the_database_refuses_what_a_deposed_controller_writes() {
     }
     new.lead(fence("b", 10)).await.unwrap();
     let before = server.port();
-    let said = deposed(old.set_options(PORT, &pin(Some("hv2")), Mark::Set("m")).await);
+    let said = deposed(old.set_options(&[pin(PORT, Some("hv2"), Mark::Set("m"))]).await);
     assert!(said.contains("external_ids:limosa-leader is b/10, ours was pod/a/9"), "{said}");
-    deposed(old.set_options(PORT, &pin(None), Mark::Clear("m")).await);
+    deposed(old.set_options(&[pin(PORT, None, Mark::Clear("m"))]).await);
     deposed(old.lead(fence("pod/a", 9)).await.map(|()| 0));
     assert_eq!(server.port(), before);
     assert_eq!(global(), "{a=b, limosa-leader=\"b/10\"}\n1\n");
-    new.set_options(PORT, &pin(None), Mark::Clear("m")).await.unwrap();
+    new.set_options(&[pin(PORT, None, Mark::Clear("m"))]).await.unwrap();
     assert_eq!(server.port(), THEIRS);
 
     // A leader whose mark is taken away does not go on either; it can lead again.
     server.nbctl(&["remove", "NB_Global", ".", "external_ids", "limosa-leader"]);
-    let said = deposed(new.set_options(PORT, &pin(Some("hv2")), Mark::Set("m")).await);
+    let said = deposed(new.set_options(&[pin(PORT, Some("hv2"), Mark::Set("m"))]).await);
     assert!(said.contains("limosa-leader is gone"), "{said}");
     old.lead(fence("pod/a", 11)).await.unwrap();
-    old.set_options(PORT, &pin(Some("hv2")), Mark::Set("m")).await.unwrap();
+    old.set_options(&[pin(PORT, Some("hv2"), Mark::Set("m"))]).await.unwrap();
 }
 
 /// What is logged on this thread.
@@ -247,8 +274,8 @@ async fn a_column_that_ovn_lacks_is_said_once() {
         let changed = timeout(DEADLINE, replicas.wait_for(|replica| replica.connected == connected)).await;
         changed.expect("the session notices").unwrap();
     }
-    assert!(!databases.can_bind_twice());
-    let binding = databases.binding(PORT).unwrap();
+    assert!(!databases.view().cluster.can_bind_twice);
+    let binding = &databases.view().bindings[PORT];
     assert_eq!((binding.datapath_key, binding.port_key, binding.additional.len()), (3, 7, 0));
     let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
     assert_eq!(log.matches("additional_chassis").count(), 1, "{log}");

@@ -68,8 +68,17 @@ pub(crate) enum WriteError {
     NoGlobal,
     #[error("somebody else has changed {0} at the same moment; look again before writing")]
     Changed(String),
+    #[error("another controller may lead by now: nothing is written")]
+    NotLeading,
     #[error(transparent)]
     Transact(#[from] TransactError),
+}
+
+impl WriteError {
+    /// Whether a write of other ports may succeed all the same.
+    pub(crate) const fn is_of_one_port(&self) -> bool {
+        matches!(self, Self::NoPort(_) | Self::Changed(_))
+    }
 }
 
 impl Databases {
@@ -102,33 +111,61 @@ impl Databases {
         Ok(global.map_get("external_ids", LEADER).map(str::to_owned))
     }
 
-    /// Sets both options and the mark of whose they are, or takes them away, in one transaction that is refused
-    /// if anyone has changed options or mark meanwhile. Returns the new `nb_cfg`: once `hv_cfg` is there, every
-    /// chassis knows.
-    pub(crate) async fn set_options(
-        &self,
-        port: &str,
-        options: &Restore,
-        mark: Mark<'_>,
-    ) -> Result<i64, WriteError> {
-        let seen = self.switch_port(port).ok_or_else(|| WriteError::NoPort(port.to_owned()))?;
-        self.write(&seen, options, mark).await
+    /// Sets both options of each port and the mark of whose they are, or takes them away, in one transaction that
+    /// is refused if anyone has changed options or mark of any of them meanwhile. Returns the new `nb_cfg`, one for
+    /// all: once `hv_cfg` is there, every chassis knows.
+    pub(crate) async fn set_options(&self, pins: &[Pin<'_>]) -> Result<i64, WriteError> {
+        let seen =
+            |pin: &Pin<'_>| self.switch_port(pin.port).ok_or_else(|| WriteError::NoPort(pin.port.to_owned()));
+        let seen = pins.iter().map(seen).collect::<Result<Vec<_>, _>>()?;
+        self.write(&seen, pins).await
     }
 
-    /// What [`Self::set_options`] does, if the port still is as it was seen.
-    pub(super) async fn write(
-        &self,
-        seen: &SwitchPort,
-        options: &Restore,
-        mark: Mark<'_>,
-    ) -> Result<i64, WriteError> {
-        let port = &seen.name;
-        let named = || [Clause::new("name", Function::Equal, port)];
-        let as_seen = Row::new().with("options", Datum::map(&seen.options));
+    /// What [`Self::set_options`] does, if the ports still are as they were seen.
+    pub(super) async fn write(&self, seen: &[SwitchPort], pins: &[Pin<'_>]) -> Result<i64, WriteError> {
         let transaction = match &self.fence {
             Some(fence) => fence.guard(Transaction::new()),
             None => Transaction::new(),
         };
+        let pinned =
+            seen.iter().zip(pins).fold(transaction, |transaction, (seen, pin)| pin.write(seen, transaction));
+        let transaction =
+            pinned.mutate(NB_GLOBAL, [], [("nb_cfg", Mutator::Add, 1)]).select(NB_GLOBAL, [], ["nb_cfg"]);
+        let results = match self.nb.transact(transaction).await {
+            Ok(results) => results,
+            Err(error) => {
+                return Err(match (error.failed_wait(), &self.fence) {
+                    (Some(0), Some(fence)) => {
+                        let found = self.leader().await.ok().flatten();
+                        WriteError::Deposed { found, ours: fence.clone() }
+                    }
+                    (Some(_), _) => {
+                        let ports: Vec<&str> = pins.iter().map(|pin| pin.port).collect();
+                        WriteError::Changed(format!("logical switch port {}", ports.join(" or ")))
+                    }
+                    (None, _) => error.into(),
+                });
+            }
+        };
+        let nb_cfg = results.last().and_then(|select| select.rows.first()).and_then(|row| row.int("nb_cfg"));
+        nb_cfg.ok_or(WriteError::NoGlobal)
+    }
+}
+
+/// What a port's options are to be, and whose they are.
+#[derive(Debug, Clone)]
+pub(crate) struct Pin<'a> {
+    pub(crate) port: &'a str,
+    pub(crate) options: Restore,
+    pub(crate) mark: Mark<'a>,
+}
+
+impl Pin<'_> {
+    /// Adds what is to be done about a port that is as it was seen.
+    fn write(&self, seen: &SwitchPort, transaction: Transaction) -> Transaction {
+        let Self { port, options, mark } = self;
+        let named = || [Clause::new("name", Function::Equal, *port)];
+        let as_seen = Row::new().with("options", Datum::map(&seen.options));
         let transaction = transaction.wait(LSP, named(), ["options"], [as_seen], Until::Equal);
         let said = match &options.requested_chassis {
             Some(chassis) => format!("bind {port} to {chassis}"),
@@ -145,7 +182,7 @@ impl Databases {
                 None => transaction.delete_keys(LSP, named(), "options", [key]),
             };
         }
-        let transaction = match mark {
+        match *mark {
             Mark::Set(migration) => {
                 let found = seen.external_ids.get(MARK).map(String::as_str);
                 if let Some(other) = found.filter(|other| *other != migration) {
@@ -156,27 +193,7 @@ impl Databases {
             Mark::Clear(migration) => {
                 transaction.delete_pairs(LSP, named(), "external_ids", [(MARK, migration)])
             }
-        };
-        let transaction = transaction.mutate(NB_GLOBAL, [], [("nb_cfg", Mutator::Add, 1)]).select(
-            NB_GLOBAL,
-            [],
-            ["nb_cfg"],
-        );
-        let results = match self.nb.transact(transaction).await {
-            Ok(results) => results,
-            Err(error) => {
-                return Err(match (error.failed_wait(), &self.fence) {
-                    (Some(0), Some(fence)) => {
-                        let found = self.leader().await.ok().flatten();
-                        WriteError::Deposed { found, ours: fence.clone() }
-                    }
-                    (Some(_), _) => WriteError::Changed(format!("logical switch port {port}")),
-                    (None, _) => error.into(),
-                });
-            }
-        };
-        let nb_cfg = results.last().and_then(|select| select.rows.first()).and_then(|row| row.int("nb_cfg"));
-        nb_cfg.ok_or(WriteError::NoGlobal)
+        }
     }
 }
 
