@@ -67,6 +67,7 @@
 //! `LIMOSA_LAB_KEEP=1` keeps the directory of each lab, with all its logs.
 
 pub mod analysis;
+mod busy;
 pub mod chaos;
 mod chassis;
 pub mod clock;

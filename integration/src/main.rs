@@ -39,6 +39,12 @@ enum Command {
         /// Hand the port over by OVN's own means instead, to compare with
         #[arg(long)]
         ovn: bool,
+        /// How often the guest migrates
+        #[arg(long, default_value_t = 3)]
+        migrations: usize,
+        /// With 20,000 more flows on each chassis, and every ovn-controller computing them without pause
+        #[arg(long)]
+        busy: bool,
     },
     /// Kill everything at every step of a migration and see whether it converges
     ///
@@ -148,8 +154,8 @@ async fn main() -> ExitCode {
 
 async fn run(command: Command) -> Result<ExitCode> {
     match command {
-        Command::Demo { out, rate, ovn } => {
-            let options = demo::Options { out, rate, ovn };
+        Command::Demo { out, rate, ovn, migrations, busy } => {
+            let options = demo::Options { out, rate, ovn, migrations, busy };
             return judged(async { Ok(demo::run(&options).await?.ok) }).await;
         }
         Command::Chaos { out, killed, at, quick, rate } => {

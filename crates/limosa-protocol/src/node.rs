@@ -277,13 +277,24 @@ impl Planner<'_> {
         }
         self.carry(to);
         if self.target_takes_direct_packets() {
-            let relays = self.writer.relay(to);
-            let relays =
-                relays.map_or_else(|why| vec![Err(why)], |relays| relays.into_iter().map(Ok).collect());
-            flows.extend(self.write([self.writer.guard(to)].into_iter().chain(relays))?);
+            flows.extend(self.write([self.writer.guard(to)])?);
+            // Whoever knows of both sends to the target by itself: a relay would deliver everything twice,
+            // for as long as that chassis takes to follow the release.
+            if !self.everyone_knows_of_both() {
+                let relays = self.writer.relay(to);
+                let relays =
+                    relays.map_or_else(|why| vec![Err(why)], |relays| relays.into_iter().map(Ok).collect());
+                flows.extend(self.write(relays)?);
+            }
             self.take_if_settled(&flows, Step::Redirected);
         }
         Ok(flows)
+    }
+
+    /// Whether every chassis has followed the bind, and sends to both.
+    fn everyone_knows_of_both(&self) -> bool {
+        let caught_up = self.migration.status.progress.condition(ConditionType::CaughtUp);
+        caught_up.is_some_and(|c| c.status == Truth::True)
     }
 
     /// Connections go to a target that has OVN's flows, and with them a zone.

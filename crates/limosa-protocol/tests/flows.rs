@@ -26,6 +26,14 @@ fn source() {
     a.plan_until_settled(&mut migration);
     insta::assert_snapshot!("source_after_the_switch", a.dump());
     assert!(a.status(&migration).has(Step::Redirected));
+    // Whoever sends to both needs no relay, which would deliver everything twice.
+    let why = Problem::new("CaughtUp", "");
+    migration.status.progress.set_condition(ConditionType::CaughtUp, Truth::True, why, a.now());
+    let with_relay = a.dump();
+    a.plan_until_settled(&mut migration);
+    let without: String = with_relay.lines().filter(|flow| !flow.contains("tun_dst")).collect();
+    assert_eq!(a.dump().lines().collect::<String>(), without);
+    assert_ne!(with_relay.lines().count(), a.dump().lines().count());
 }
 
 #[test]

@@ -11,6 +11,7 @@ use super::bridge::{Change, Log};
 use super::fault::{Boundary, Fault, Role};
 use super::report::{Report, since_ms};
 use super::stage::Stage;
+use crate::busy::{self, OVN_FLOWS};
 use crate::daemon::Daemon;
 use crate::demo::PORT;
 
@@ -21,10 +22,7 @@ pub(super) const ROUNDS: usize = 5;
 pub(super) const ACTIVATIONS: [Fault; 3] =
     [Fault::Nothing, Fault::Agent(Role::Target), Fault::OvnControllerFrozen(Role::Target)];
 
-/// How many flows OVN has while wipes are measured, how they are made, and how
-/// many wipes there are.
-const OVN_FLOWS: usize = 20_000;
-const SETS: usize = 10;
+/// How many wipes are measured.
 const WIPES: usize = 30;
 
 /// Where Limosa has flows that need no table of OVN's.
@@ -83,16 +81,7 @@ pub(super) async fn wipes() -> Result<BTreeMap<&'static str, Measurement>> {
     let name = stage.next_name();
     let Stage { lab, limosa, objects, .. } = &stage;
     lab.endpoint("ch1", PORT).await?;
-    for set in 0..SETS {
-        let count = OVN_FLOWS / SETS;
-        let addresses: Vec<String> =
-            (0..count).map(|n| format!("\"10.{set}.{}.{}\"", n / 250, n % 250 + 1)).collect();
-        let addresses = format!("addresses={}", addresses.join(","));
-        let (named, rule) = (format!("name=big{set}"), format!("ip4.src == $big{set} && tcp"));
-        lab.nbctl(&["create", "Address_Set", &named, &addresses]).await?;
-        lab.nbctl(&["acl-add", "ls0", "to-lport", "1000", &rule, "drop"]).await?;
-    }
-    lab.sync().await?;
+    busy::fill(lab, "ls0").await?;
     limosa.ask(lab, &name, PORT, "ch1", "ch2").await?;
     objects.reached(&name, "Arming", DEADLINE).await?;
     lab.endpoint_unbound("ch2", PORT).await?;

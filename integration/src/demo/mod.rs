@@ -19,6 +19,7 @@ pub use report::{Migration, Report, Versions};
 use way::Way;
 
 use crate::analysis::{Observed, analyse};
+use crate::busy::{self, Busy, OVN_FLOWS};
 use crate::clock::MS;
 use crate::daemon::Daemon;
 use crate::guest::{Guest, migrate};
@@ -44,8 +45,9 @@ pub(crate) const PEERS: [(&str, &str, Ipv4Addr); 3] = [
 /// The peer that holds the TCP connection.
 const TCP_PEER: &str = "p3-ch3";
 
-/// The guest's way. Each chassis is once a source, a target or a bystander.
-const ROUTE: [(&str, &str); 3] = [("ch1", "ch2"), ("ch2", "ch1"), ("ch1", "ch3")];
+/// The guest's way, again and again. Within three migrations each chassis is
+/// once a source, a target or a bystander.
+const ROUTE: [(&str, &str); 4] = [("ch1", "ch2"), ("ch2", "ch1"), ("ch1", "ch3"), ("ch3", "ch1")];
 
 /// How long the probing goes on after the end of a migration.
 pub(crate) const AFTERMATH: Duration = Duration::from_millis(300);
@@ -59,6 +61,17 @@ pub struct Options {
     pub rate: u32,
     /// Hand over by OVN's own means, to compare with.
     pub ovn: bool,
+    /// How often the guest migrates.
+    pub migrations: usize,
+    /// Every ovn-controller has thousands of flows and computes them without pause.
+    pub busy: bool,
+}
+
+impl Options {
+    /// What `make demo` does.
+    pub fn new(out: PathBuf) -> Self {
+        Self { out, rate: 1000, ovn: false, migrations: 3, busy: false }
+    }
 }
 
 /// Tells a person what happens.
@@ -121,9 +134,17 @@ async fn on_stage(lab: &Lab, options: &Options, teller: &Teller, report: &mut Re
     let controllers: Vec<_> = lab.all_chassis().iter().map(|ch| ch.daemon(Daemon::OvnController)).collect();
     let pids: Vec<_> = controllers.iter().map(|controller| controller.pid()).collect();
 
-    for (number, (from, to)) in ROUTE.into_iter().enumerate() {
+    let mut busy = None;
+    if options.busy {
+        teller.tell(format!("giving OVN {OVN_FLOWS} more flows, and every ovn-controller no pause"));
+        busy::fill(lab, "ls0").await?;
+        busy = Some(Busy::start(lab).await?);
+    }
+
+    let migrations = options.migrations;
+    for (number, (from, to)) in ROUTE.into_iter().cycle().take(migrations).enumerate() {
         println!();
-        teller.tell(format!("migration {} of {}: from {from} to {to}", number + 1, ROUTE.len()));
+        teller.tell(format!("migration {} of {migrations}: from {from} to {to}", number + 1));
         guest = match one(lab, options, teller, report, &way, guest, to).await {
             Ok(guest) => guest,
             Err(error) => {
@@ -136,6 +157,9 @@ async fn on_stage(lab: &Lab, options: &Options, teller: &Teller, report: &mut Re
     }
 
     println!();
+    if let Some(busy) = busy {
+        report.busy = Some(busy.finish(lab).await?);
+    }
     report.tcp = Some(tcp.finish().await?);
     teller.tell("closed the TCP connection");
     for (chassis, (controller, pid)) in lab.all_chassis().iter().zip(controllers.iter().zip(pids)) {

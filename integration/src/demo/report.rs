@@ -14,6 +14,7 @@ use serde_json::json;
 use super::limosa::Step;
 use super::since;
 use crate::analysis::{Analysis, PeerAnalysis};
+use crate::busy::Recomputed;
 use crate::guest::MigrationTimes;
 use crate::lab::{CENTRAL, Lab};
 use crate::probe::ProbeResult;
@@ -182,12 +183,15 @@ pub struct Report {
     pub rate: u32,
     /// Who handed the port over: `limosa`, or `ovn` by its own means.
     pub way: &'static str,
+    /// What else every ovn-controller had to do.
+    pub busy: Option<Recomputed>,
 }
 
 impl Report {
     pub(super) fn new(versions: Versions, rate: u32, ovn: bool) -> Self {
         let way = if ovn { "ovn" } else { "limosa" };
-        Self { ok: false, failures: Vec::new(), migrations: Vec::new(), tcp: None, versions, rate, way }
+        let (failures, migrations) = (Vec::new(), Vec::new());
+        Self { ok: false, failures, migrations, tcp: None, versions, rate, way, busy: None }
     }
 
     /// Adds what the numbers say to what went wrong. OVN's own way loses
@@ -267,6 +271,9 @@ impl fmt::Display for Report {
                 tcp.received / 1000,
                 tcp.longest_stall_ms
             )?;
+        }
+        if let Some(Recomputed { flows, recomputed }) = &self.busy {
+            writeln!(f, "the chassis had {flows:?} flows, and computed OVN's anew {recomputed:?} times")?;
         }
         let Versions { ovs, ovn, qemu } = &self.versions;
         writeln!(f, "Open vSwitch {ovs}, OVN {ovn}, QEMU {qemu}\n")?;

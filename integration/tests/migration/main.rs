@@ -115,7 +115,7 @@ fn lost(probe: &ProbeResult) -> usize {
 #[tokio::test]
 async fn a_guest_changes_chassis_and_nobody_notices() {
     let out = tempfile::tempdir().unwrap();
-    let options = demo::Options { out: out.path().to_owned(), rate: 1000, ovn: false };
+    let options = demo::Options::new(out.path().to_owned());
     let report = demo::run(&options).await.unwrap();
     assert!(report.ok, "{:#?}", report.failures);
     assert_eq!(report.migrations.len(), 3);
