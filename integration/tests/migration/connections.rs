@@ -341,3 +341,47 @@ async fn nothing_passes_that_the_policy_denies() {
     assert_eq!((late, lost(&forbidden) > 0), (0, true));
     stage.assert_others_are_well().await;
 }
+
+/// While the port is on both sides, and a bystander keeps it there.
+#[tokio::test]
+async fn a_policy_that_changes_in_the_middle_holds_on_both_sides() {
+    let mut stage = Stage::new(3).await;
+    let Stage { lab, limosa, .. } = &stage;
+    deny_by_default(lab, "vm1").await.unwrap();
+    let source = lab.endpoint("ch1", "vm1").await.unwrap();
+    let target = stage.to_armed("m").await;
+    for ns in [&source.ns, &target.ns] {
+        echo_in(lab, ns).await;
+    }
+    let allowed = Prober::start(lab, "p3-ch3", GUEST, 200).await.unwrap();
+    let forbidden = Prober::start(lab, "p2-ch2", GUEST, 200).await.unwrap();
+    let bystander = lab.daemon("ch3", Daemon::OvnController);
+    bystander.pause().unwrap();
+    lab.send_rarp(&target.ns, GUEST_MAC).await.unwrap();
+    takes_connections(&stage).await;
+
+    let denied = "outport == \"vm1\" && ip4.src == 192.168.7.22";
+    lab.nbctl(&["acl-add", "ls0", "to-lport", "2000", denied, "drop"]).await.unwrap();
+    for chassis in ["ch1", "ch2"] {
+        eventually(async || {
+            let flows = lab.dump_flows(chassis).await.unwrap();
+            if flows.iter().any(|flow| flow.contains("nw_src=192.168.7.22")) { Ok(()) } else { Err(chassis) }
+        })
+        .await;
+        // The datapath's cache as well.
+        lab.appctl(chassis, Daemon::Vswitchd, &["revalidator/wait"]).await.unwrap();
+    }
+    let denied_at = monotonic_ns();
+    let object = limosa.wait(lab, "m", "activated").await.unwrap();
+    assert_eq!(object.phase(), "Activated", "the policy was to change in the middle");
+    bystander.resume().unwrap();
+    limosa.wait(lab, "m", "released").await.unwrap();
+    source.remove(lab).await.unwrap();
+    limosa.wait(lab, "m", "completed").await.unwrap();
+    let (allowed, forbidden) = (allowed.finish().await.unwrap(), forbidden.finish().await.unwrap());
+    let after = |number: u64| forbidden.sent[number as usize] > denied_at;
+    let late = forbidden.arrivals.iter().filter(|(number, _)| after(*number)).count();
+    assert!(late == 0 && lost(&forbidden) > 0, "{late} came although they were denied");
+    assert_eq!(lost(&allowed), 0, "of {}", allowed.sent.len());
+    stage.assert_others_are_well().await;
+}
