@@ -173,6 +173,7 @@ fn state(text: &str) -> Result<Progress, &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Backends;
     use proptest::prelude::*;
 
     const TCP: &str = "tcp,orig=(src=10.0.0.1,dst=10.0.0.2,sport=1000,dport=80),reply=(src=10.0.0.2,dst=10.0.0.1,sport=80,dport=1000),id=0,zone=7,status=0,mark=2,labels=0x66778899aabb001122334455,protoinfo=(state_orig=ESTABLISHED,state_reply=ESTABLISHED,flags_orig=BE_LIBERAL,flags_reply=BE_LIBERAL)";
@@ -201,7 +202,8 @@ mod tests {
         let line = "sctp,orig=(src=10.0.0.1,dst=10.0.0.2,sport=5,dport=6),reply=(src=10.0.0.2,dst=10.0.0.1,sport=6,dport=5),protoinfo=(state=ESTABLISHED,vtag_orig=4278190081,vtag_reply=2)";
         let entry: Connection = line.parse().unwrap();
         assert_eq!((entry.progress, entry.tags), (Progress::Open, [0xff00_0001, 2]));
-        let tags = entry.frames().unwrap().into_iter().map(|frame| frame[38..42].to_vec());
+        let tags =
+            entry.frames(&mut Backends::default()).unwrap().into_iter().map(|frame| frame[38..42].to_vec());
         assert_eq!(tags.collect::<Vec<_>>(), [[0xff, 0, 0, 1], [0, 0, 0, 2], [0xff, 0, 0, 1]]);
     }
 

@@ -14,13 +14,13 @@ use std::net::IpAddr;
 
 use etherparse::{IpNumber, PacketBuilder, PacketBuilderStep};
 
-use crate::{Burden, Connection, Progress, Transport, Tuple};
+use crate::{Backends, Burden, Connection, Progress, Transport, Tuple};
 
 /// Why a connection cannot be carried over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
 pub enum Refusal {
-    /// The target would have to choose the same translation.
-    #[error("its addresses are translated")]
+    /// Not only the destination, or to more backends than there is room for ([`Backends::MAX`]).
+    #[error("its addresses are translated in a way that cannot be repeated")]
     Translated,
     /// What the helper knows of the connection stays behind.
     #[error("a helper looks into it")]
@@ -62,30 +62,33 @@ const HEARTBEAT_ACK: u8 = 5;
 
 impl Connection {
     /// Complete Ethernet frames, in the order in which they have to be tracked:
-    /// those with the TTL [`COMMITS`] and [`CONFIRMS`]; none for a connection that is over, or not open yet: who opens
-    /// it will try again.
+    /// those with the TTL [`COMMITS`], or that of one of the `backends`, and
+    /// [`CONFIRMS`]; none for a connection that is over, or not open yet: who
+    /// opens it will try again. A backend that is not among them is added.
     ///
     /// # Errors
     ///
     /// The connection cannot be carried over.
-    pub fn frames(&self) -> Result<Vec<Vec<u8>>, Refusal> {
+    pub fn frames(&self, backends: &mut Backends) -> Result<Vec<Vec<u8>>, Refusal> {
         if self.helper.is_some() {
             return Err(Refusal::Helper);
         }
         if self.is_child {
             return Err(Refusal::Child);
         }
-        if self.reply != self.orig.inverse() {
-            return Err(Refusal::Translated);
-        }
+        let backend = self.backend()?;
         let addresses = Burden { mark: self.mark, label: self.label }.addresses()?;
-        let first = || self.frame(&self.orig, COMMITS, addresses);
-        let answer = || self.frame(&self.reply, CONFIRMS, addresses);
-        match (self.progress, self.protocol) {
-            (Progress::Opening | Progress::Over, _) => Ok(Vec::new()),
-            (Progress::Open, 6 | SCTP) => Ok(vec![first()?, answer()?, first()?]),
-            (Progress::Open, _) => Ok(vec![first()?, answer()?]),
+        if self.progress != Progress::Open {
+            return Ok(Vec::new());
         }
+        // Before it has a place among the backends it has to be one that can be carried.
+        let answer = self.frame(&self.reply, CONFIRMS, addresses)?;
+        let ttl = backend.map_or(Ok(COMMITS), |backend| backends.ttl_of(backend))?;
+        let first = self.frame(&self.orig, ttl, addresses)?;
+        Ok(match self.protocol {
+            6 | SCTP => vec![first.clone(), answer, first],
+            _ => vec![first, answer],
+        })
     }
 
     fn frame(&self, tuple: &Tuple, ttl: u8, (dst, src): ([u8; 6], [u8; 6])) -> Result<Vec<u8>, Refusal> {
@@ -95,7 +98,7 @@ impl Connection {
             (IpAddr::V6(src), IpAddr::V6(dst)) => ethernet.ipv6(src.octets(), dst.octets(), ttl),
             _ => return Err(Refusal::Protocol),
         };
-        let sctp = if ttl == COMMITS { (self.tags[0], HEARTBEAT) } else { (self.tags[1], HEARTBEAT_ACK) };
+        let sctp = if ttl == CONFIRMS { (self.tags[1], HEARTBEAT_ACK) } else { (self.tags[0], HEARTBEAT) };
         let mut bytes = Vec::with_capacity(80);
         write(ip, self.protocol, tuple.transport, sctp, &mut bytes)?;
         Ok(bytes)

@@ -16,25 +16,28 @@
 //! What an entry carries besides its addresses, `ct_mark` and `ct_label`,
 //! travels in the Ethernet addresses of these packets ([`Burden`]), from where
 //! the committing flow moves it to its place. Only packets of the original
-//! direction are to be committed ([`COMMITS`]), the others just tracked.
+//! direction are to be committed ([`COMMITS`], and for each of the [`Backends`]
+//! another TTL), the others just tracked.
 //!
 //! ```
-//! use limosa_conntrack::Connection;
+//! use limosa_conntrack::{Backends, Connection};
 //!
 //! let line = "udp,orig=(src=10.0.0.1,dst=10.0.0.2,sport=53,dport=5353),\
 //!             reply=(src=10.0.0.2,dst=10.0.0.1,sport=5353,dport=53),id=0,zone=7,status=0,mark=2";
 //! let connection: Connection = line.parse()?;
 //! assert_eq!(connection.mark, 2);
-//! assert_eq!(connection.frames()?.len(), 2); // one each way
+//! assert_eq!(connection.frames(&mut Backends::default())?.len(), 2); // one each way
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod backend;
 mod burden;
 mod dump;
 mod frames;
 
 use std::net::IpAddr;
 
+pub use backend::Backends;
 pub use burden::{Burden, Move};
 pub use dump::{NotAConnection, parse};
 pub use frames::{COMMITS, CONFIRMS, Refusal};

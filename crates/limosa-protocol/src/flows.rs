@@ -21,12 +21,13 @@
 //! +----+---------------+---------------+
 //! ```
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
-use limosa_conntrack::{Burden, COMMITS, CONFIRMS};
+use limosa_conntrack::{Backends, Burden, COMMITS, CONFIRMS};
 use ofpacket::{
-    Action, Controller2, Ct, CtZone, Flow, Learn, LearnDst, LearnSpec, LearnSrc, Match, Oxm, OxmField, PortNo,
+    Action, Controller2, Ct, CtZone, Flow, Learn, LearnDst, LearnSpec, LearnSrc, Match, Nat, Oxm, OxmField,
+    PortNo,
 };
 
 use crate::cookie::{Cookie, Purpose};
@@ -244,8 +245,9 @@ impl<'a> Writer<'a> {
     /// Target, table 0: the packets that [`limosa_conntrack`] makes of a
     /// connection are tracked in K's zone, and go nowhere. Each family of
     /// addresses needs a flow for those that are committed (in their direction,
-    /// whatever there is already) and one for the others.
-    pub fn commit(&self, source: &str, zone: u16) -> Result<Vec<Flow>, CannotWrite> {
+    /// whatever there is already) and one for the others; so does each backend of
+    /// a load balancer.
+    pub fn commit(&self, source: &str, zone: u16, backends: &Backends) -> Result<Vec<Flow>, CannotWrite> {
         let path = self.path(source)?;
         let moves = Burden::MOVES.map(|step| Action::CopyField {
             n_bits: step.bits,
@@ -258,13 +260,19 @@ impl<'a> Writer<'a> {
             let zone = CtZone::Immediate(zone);
             Action::Ct(Ct { flags, zone, table: None, alg: 0, actions: actions.to_vec() })
         };
-        let kinds = [(COMMITS, tracked(Ct::COMMIT | Ct::FORCE, &moves)), (CONFIRMS, tracked(0, &[]))];
-        let flows = [ETH_TYPE_IPV4, ETH_TYPE_IPV6].into_iter().flat_map(|family| {
-            kinds.clone().map(|(ttl, action)| {
-                let arrival = path.arrival(self.on_behalf(), u32::MAX);
-                let match_ = arrival.with(OxmField::ETH_TYPE, family).with(OxmField::IP_TTL, ttl);
-                self.flow(0, priority::DIVERT, match_, vec![action], Purpose::Commit)
-            })
+        let begun = Ct::COMMIT | Ct::FORCE;
+        let kinds = [(COMMITS, tracked(begun, &moves)), (CONFIRMS, tracked(0, &[]))];
+        let of_family = |family| kinds.clone().map(|(ttl, action)| (family, ttl, action));
+        let translated = (0u8..).zip(backends.as_slice()).map(|(place, backend)| {
+            let (family, to) = translate_to(*backend);
+            let actions = [std::slice::from_ref(&to), &moves].concat();
+            (family, Backends::ttl(place), tracked(begun, &actions))
+        });
+        let all = [ETH_TYPE_IPV4, ETH_TYPE_IPV6].into_iter().flat_map(of_family).chain(translated);
+        let flows = all.map(|(family, ttl, action)| {
+            let arrival = path.arrival(self.on_behalf(), u32::MAX);
+            let match_ = arrival.with(OxmField::ETH_TYPE, family).with(OxmField::IP_TTL, ttl);
+            self.flow(0, priority::DIVERT, match_, vec![action], Purpose::Commit)
         });
         Ok(flows.collect())
     }
@@ -381,6 +389,16 @@ impl Path<'_> {
         actions.insert(actions.len() - 1, inport);
         actions
     }
+}
+
+/// The family of addresses, and what makes this destination of another.
+fn translate_to(backend: SocketAddr) -> (u16, Action) {
+    let nat = Nat { flags: Nat::DST, ports: (Some(backend.port()), None), ..Nat::default() };
+    let (family, nat) = match backend.ip() {
+        IpAddr::V4(address) => (ETH_TYPE_IPV4, Nat { ipv4: (Some(address), None), ..nat }),
+        IpAddr::V6(address) => (ETH_TYPE_IPV6, Nat { ipv6: (Some(address), None), ..nat }),
+    };
+    (family, Action::Nat(nat))
 }
 
 fn from_port(ofport: u32) -> Match {

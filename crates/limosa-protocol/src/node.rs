@@ -6,6 +6,7 @@
 //! it does not matter what was missed in between, or who was restarted.
 
 use jiff::{SignedDuration, Timestamp};
+use limosa_conntrack::Backends;
 use ofpacket::{Action, Flow};
 
 use crate::cookie::{Cookie, Purpose};
@@ -58,6 +59,8 @@ pub struct Carry {
     pub zone: u16,
     /// What the switch does with each packet that is made of them.
     pub actions: Vec<Action>,
+    /// Where load balancers have sent some of them, as far as this chassis has said so.
+    pub backends: Backends,
 }
 
 /// The order is that of the passes.
@@ -122,6 +125,12 @@ pub fn plan(
     });
     let Planner { status, carry, vouch, wake_at, .. } = planner;
     Some(Plan { flows, status, carry, vouch, wake_at })
+}
+
+/// Where load balancers have sent connections of the port, as the source says.
+fn backends(source: Option<&NodeStatus>) -> Backends {
+    let said = source.and_then(|source| source.connections.as_ref());
+    said.into_iter().flat_map(|said| said.backends.iter().copied()).collect()
 }
 
 struct Planner<'a> {
@@ -307,7 +316,10 @@ impl Planner<'_> {
         }
         let pass = if self.migration.phase().has_reached(Phase::Bound) { Pass::Last } else { Pass::Ahead };
         match (self.writer.facts.zones.get(&spec.port), self.writer.commit_there(to)) {
-            (Some(&zone), Ok(actions)) => self.carry = Some(Carry { pass, zone, actions }),
+            (Some(&zone), Ok(actions)) => {
+                let backends = backends(Some(&self.status));
+                self.carry = Some(Carry { pass, zone, actions, backends });
+            }
             // Nothing is tracked for the port.
             (None, _) if pass == Pass::Last => self.status.take(Step::Carried, self.now),
             _ => {}
@@ -356,7 +368,9 @@ impl Planner<'_> {
             self.status.problem = Some(self.not_bound(&interface));
         }
         let commit = match self.writer.facts.zones.get(&self.migration.spec.port) {
-            Some(&zone) if self.status.has(Step::Bound) => self.writer.commit(from, zone)?,
+            Some(&zone) if self.status.has(Step::Bound) => {
+                self.writer.commit(from, zone, &backends(self.migration.source()))?
+            }
             _ => Vec::new(),
         };
         let may_open = self.migration.phase().has_reached(Phase::Bound)

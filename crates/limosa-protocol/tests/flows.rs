@@ -321,6 +321,14 @@ fn connections_go_ahead_of_the_switch() {
     b.plan_until_settled(&mut migration);
     assert!(!b.status(&migration).has(Step::Opened), "the last ones are not here yet");
     assert_eq!(a.carry(&migration).expect("once more").pass, Pass::Last);
+    // Some of them go to backends of load balancers: a flow for each.
+    let before = b.dump().lines().count();
+    let said = migration.status.nodes.get_mut("a").unwrap().connections.get_or_insert_default();
+    said.backends = ["10.0.0.7:8080", "[fd00::7]:53"].map(|backend| backend.parse().unwrap()).to_vec();
+    b.plan_until_settled(&mut migration);
+    assert_eq!(b.dump().lines().count(), before + 2);
+    insta::assert_snapshot!("target_translates", b.dump());
+    assert_eq!(a.carry(&migration).unwrap().backends.as_slice(), said_backends(&migration));
     a.take_on(&mut migration, "a", &[Step::Carried]);
     assert_eq!(a.carry(&migration), None);
     b.plan_until_settled(&mut migration);
@@ -342,4 +350,8 @@ fn connections_that_do_not_come_are_not_waited_for() {
     b.time_passes_by(CARRY_DEADLINE);
     b.plan_until_settled(&mut migration);
     assert!(b.status(&migration).has(Step::Opened));
+}
+
+fn said_backends(migration: &limosa_protocol::Migration) -> &[std::net::SocketAddr] {
+    &migration.source().unwrap().connections.as_ref().unwrap().backends
 }

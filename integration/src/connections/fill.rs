@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Context, Result};
-use limosa_conntrack::{Connection, Progress, Transport, Tuple};
+use limosa_conntrack::{Backends, Connection, Progress, Transport, Tuple};
 use ofpacket::{Action, Ct, CtZone, PacketOut, PortNo};
 use openflow_rs::{Client, Config, Target};
 
@@ -49,7 +49,7 @@ pub async fn fill(lab: &Lab, chassis: &str, port: &str, count: u32) -> Result<()
     for some in connections.chunks(BATCH / 3) {
         let mut packets = Vec::with_capacity(BATCH);
         for connection in some {
-            let frames = connection.frames()?;
+            let frames = connection.frames(&mut Backends::default())?;
             let actions = vec![Action::Ct(ct.clone())];
             packets
                 .extend(frames.into_iter().map(|f| PacketOut::new(PortNo::CONTROLLER, actions.clone(), f)));

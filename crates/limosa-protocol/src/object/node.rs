@@ -1,6 +1,7 @@
 //! One chassis' share of a migration.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -72,6 +73,11 @@ pub struct NodeStatus {
 pub struct Connections {
     /// Entries that the target was given.
     pub carried: u32,
+    /// Source: where load balancers have sent the port's connections. The target translates those to the
+    /// n-th one here by its n-th flow ([`limosa_conntrack::Backends`]).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<String>", length(max = 32)))]
+    pub backends: Vec<SocketAddr>,
     /// Entries that stay behind, by reason.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub refused: BTreeMap<String, u32>,

@@ -154,6 +154,7 @@ impl Job {
         let dump = self.ask("dpctl/dump-conntrack", &["-m", &self.datapath, &zone]).await?;
         let checks_sequence = self.checks_sequence().await?;
         let mut connections = Connections::default();
+        let mut backends = carry.backends.clone();
         let mut batch = Vec::with_capacity(BATCH + 2);
         for entry in limosa_conntrack::parse(&dump) {
             let frames = match &entry {
@@ -161,7 +162,7 @@ impl Job {
                 Ok(connection) if connection.zone != carry.zone => continue,
                 Ok(connection) if connection.protocol == TCP && checks_sequence => Err("sequence_check"),
                 Ok(_) if connections.carried == MAX_CONNECTIONS => Err("too_many"),
-                Ok(connection) => connection.frames().map_err(limosa_conntrack::Refusal::label),
+                Ok(connection) => connection.frames(&mut backends).map_err(limosa_conntrack::Refusal::label),
                 Err(error) => {
                     tracing::debug!(%error, "an entry of the connection tracker");
                     Err("unreadable")
@@ -180,6 +181,7 @@ impl Job {
             }
         }
         self.send(batch).await?;
+        connections.backends = backends.as_slice().to_vec();
         Ok(connections)
     }
 

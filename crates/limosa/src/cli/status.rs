@@ -102,7 +102,7 @@ fn story(migration: &Migration) -> String {
         let _ = writeln!(text, "  {:>12.3} ms  {step:<12} {who}", since as f64 / 1000.0);
     }
     for (chassis, node) in &migration.status.nodes {
-        if let Some(Connections { carried, refused }) = &node.connections {
+        if let Some(Connections { carried, refused, .. }) = &node.connections {
             let what = if node.role == Role::Target { "found on" } else { "carried from" };
             let _ = write!(text, "  connections {what} {chassis}: {carried}");
             for (reason, count) in refused {
