@@ -80,21 +80,100 @@ impl Purpose {
     /// A stable name for metrics and programs.
     #[must_use]
     pub const fn label(self) -> &'static str {
+        self.meaning().label
+    }
+
+    /// What a flow of this purpose does, where, and why it is there.
+    #[must_use]
+    pub const fn meaning(self) -> Meaning {
         match self {
-            Self::Mirror => "mirror",
-            Self::Reverse => "reverse",
-            Self::GateOut => "gate_out",
-            Self::GateMirrored => "gate_mirrored",
-            Self::GateDirect => "gate_direct",
-            Self::Announce => "announce",
-            Self::DivertOut => "divert_out",
-            Self::DivertIn => "divert_in",
-            Self::Guard => "guard",
-            Self::Relay => "relay",
-            Self::Take => "take",
-            Self::Commit => "commit",
+            Self::Mirror => Meaning {
+                label: "mirror",
+                table: "LOG_TO_PHY",
+                what: "gives what is accepted for the port to the guest, and a marked copy to the target",
+                why: "wherever the guest runs at this moment, each packet for it is there; the source's policy has judged it already",
+            },
+            Self::Reverse => Meaning {
+                label: "reverse",
+                table: "0",
+                what: "takes what the guest has sent on the target as if it came from its interface here",
+                why: "until the switch the source's policy and connection tracking decide on what the guest sends",
+            },
+            Self::GateOut => Meaning {
+                label: "gate_out",
+                table: "0",
+                what: "drops what comes out of the guest's interface",
+                why: "nothing may speak for the guest from here before it has announced itself",
+            },
+            Self::GateMirrored => Meaning {
+                label: "gate_mirrored",
+                table: "253",
+                what: "drops what the source mirrors",
+                why: "the guest does not run here yet, or takes its packets directly by now",
+            },
+            Self::GateDirect => Meaning {
+                label: "gate_direct",
+                table: "LOG_TO_PHY",
+                what: "drops what arrives for the guest without the source",
+                why: "it comes once more as a mirrored packet; the guest would have it twice",
+            },
+            Self::Announce => Meaning {
+                label: "announce",
+                table: "0",
+                what: "opens the gate when the guest announces itself (RARP), tells the agent, and sends the announcement on to the source",
+                why: "QEMU sends it before the guest's first instruction here; the switch needs no controller to act on it",
+            },
+            Self::DivertOut => Meaning {
+                label: "divert_out",
+                table: "0",
+                what: "sends what the guest sends to the source, into its pipeline",
+                why: "the source knows the guest's connections; the target's own flows may not stand yet",
+            },
+            Self::DivertIn => Meaning {
+                label: "divert_in",
+                table: "253",
+                what: "gives what the source mirrors to the guest",
+                why: "the guest runs here, and the other chassis still send to the source",
+            },
+            Self::Guard => Meaning {
+                label: "guard",
+                table: "REMOTE_OUTPUT",
+                what: "sends packets for the port to the chassis that has it, where OVN has no flow for them",
+                why: "ovn-controller deletes a remote port's flow milliseconds before it adds the new one",
+            },
+            Self::Relay => Meaning {
+                label: "relay",
+                table: "LOCAL_OUTPUT",
+                what: "sends packets that still arrive here on to the target, where OVN has no flow for them",
+                why: "they left before their sender knew that the port has moved",
+            },
+            Self::Take => Meaning {
+                label: "take",
+                table: "0",
+                what: "recognises what the source mirrors, by the mark in the Geneve option",
+                why: "mirrored packets have been judged already, and go past OVN's pipeline to the guest, or nowhere",
+            },
+            Self::Commit => Meaning {
+                label: "commit",
+                table: "0",
+                what: "tracks the connections that the source sends, and lets nothing of them out",
+                why: "to the target's policy an answer in a connection that it does not know is a stranger",
+            },
         }
     }
+}
+
+/// What people and programs are told of a [`Purpose`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Meaning {
+    /// A stable name for metrics and programs.
+    pub label: &'static str,
+    /// The table: a number, or OVN's name of one whose number its release decides.
+    pub table: &'static str,
+    /// What the flow does.
+    pub what: &'static str,
+    /// Why it is there.
+    pub why: &'static str,
 }
 
 /// The parts of a cookie.
@@ -180,5 +259,26 @@ mod tests {
         assert_eq!(Cookie::decode(MAGIC | 0x2a00), None, "no role");
         assert_eq!(Cookie::decode(MAGIC | 0x2a00 | 1 << 6 | 0x3f), None, "a purpose of a later version");
         assert!(Cookie::is_ours(MAGIC | 0x2a00));
+    }
+
+    /// The table in docs/flows.md; `LIMOSA_RENEW=1` writes it anew.
+    #[test]
+    fn the_documentation_has_every_purpose() {
+        const BEGIN: &str =
+            "<!-- purposes: begin (renewed by LIMOSA_RENEW=1 cargo test -p limosa-protocol cookie) -->\n";
+        const END: &str = "<!-- purposes: end -->";
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/flows.md");
+        let document = std::fs::read_to_string(path).unwrap();
+        let (head, rest) = document.split_once(BEGIN).unwrap();
+        let (table, tail) = rest.split_once(END).unwrap();
+        let rows = Purpose::ALL.map(|purpose| {
+            let Meaning { label, table, what, why } = purpose.meaning();
+            format!("| {} | `{label}` | {table} | {what} | {why} |\n", purpose as u8)
+        });
+        let made = format!("| | purpose | table | what | why |\n|---|---|---|---|---|\n{}", rows.concat());
+        if std::env::var_os("LIMOSA_RENEW").is_some() {
+            return std::fs::write(path, format!("{head}{BEGIN}{made}{END}{tail}")).unwrap();
+        }
+        assert_eq!(table, made, "renew it: LIMOSA_RENEW=1 cargo test -p limosa-protocol cookie");
     }
 }

@@ -30,6 +30,7 @@ pub mod node;
 pub mod object;
 pub mod strays;
 pub mod survey;
+pub mod timeline;
 pub mod vouch;
 
 pub use cookie::{Cookie, Purpose};

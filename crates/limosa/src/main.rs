@@ -2,23 +2,24 @@
 //! network. The agent, the controller, and the verbs a person uses.
 
 mod agent;
+mod check;
 mod cli;
 mod controller;
 mod lease;
 mod metrics;
 mod shutdown;
 mod store;
+mod view;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
-    let args = cli::Args::parse();
+    let args = cli::parse();
     tracing_subscriber::fmt()
         .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_env("LIMOSA_LOG").unwrap_or_else(|_| "info".into()),
+            tracing_subscriber::EnvFilter::try_from_env("LIMOSA_LOG")
+                .unwrap_or_else(|_| args.log_level().into()),
         )
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())

@@ -8,7 +8,7 @@
 //! source sends all of them again until that is enough.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -152,7 +152,7 @@ impl Job {
     async fn give(&self, carry: &Carry) -> anyhow::Result<Connections> {
         let zone = format!("zone={}", carry.zone);
         let dump = self.ask("dpctl/dump-conntrack", &["-m", &self.datapath, &zone]).await?;
-        let checks_sequence = self.checks_sequence().await?;
+        let checks_sequence = checks_sequence(&self.ovs_rundir, &self.datapath).await?;
         let mut connections = Connections::default();
         let mut backends = carry.backends.clone();
         let mut batch = Vec::with_capacity(BATCH + 2);
@@ -193,23 +193,23 @@ impl Job {
         Ok(Connections { carried, ..Connections::default() })
     }
 
-    /// Whether the tracker drops TCP segments that are not near the last ones.
-    /// It does not tell where those were, so that nothing can be made for it to
-    /// go on from: an entry that does not fit is worse than none. The kernel lets
-    /// everything pass of a connection that it has met in its middle. Chassis
-    /// are taken to be alike.
-    async fn checks_sequence(&self) -> anyhow::Result<bool> {
-        if !self.datapath.starts_with(USERSPACE) {
-            return Ok(false);
-        }
-        let said = self.ask("dpctl/ct-get-tcp-seq-chk", &[&self.datapath]).await?;
-        Ok(!said.contains("disabled"))
-    }
-
     async fn send(&self, packets: Vec<PacketOut>) -> anyhow::Result<()> {
         if packets.is_empty() {
             return Ok(());
         }
         self.client.packet_outs(packets).await.context("the switch does not take the packets")
     }
+}
+
+/// Whether the tracker drops TCP segments that are not near the last ones.
+/// It does not tell where those were, so that nothing can be made for it to
+/// go on from: an entry that does not fit is worse than none. The kernel lets
+/// everything pass of a connection that it has met in its middle. Chassis
+/// are taken to be alike.
+pub(super) async fn checks_sequence(ovs_rundir: &Path, datapath: &str) -> anyhow::Result<bool> {
+    if !datapath.starts_with(USERSPACE) {
+        return Ok(false);
+    }
+    let said = unixctl::call(ovs_rundir, "dpctl/ct-get-tcp-seq-chk", &[datapath]).await?;
+    Ok(!said.contains("disabled"))
 }

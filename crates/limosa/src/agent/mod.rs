@@ -9,6 +9,7 @@
 
 mod connections;
 mod local;
+mod look;
 mod report;
 mod switch;
 mod unixctl;
@@ -37,6 +38,7 @@ use crate::shutdown::Shutdown;
 use crate::store::{Key, Place, Snapshot};
 use connections::{Carried, Carrier, Job, Work};
 use local::{Integration, Local};
+pub(crate) use look::{Bridge, Look, Reading};
 use report::Reports;
 use switch::{Switch, Told};
 use wipes::Wipes;

@@ -183,9 +183,7 @@ impl Switch {
 
     /// The `tun_metadata` index of OVN's Geneve option, if it is mapped.
     pub(super) async fn geneve_index(&self) -> Result<Option<u8>, Problem> {
-        let maps = self.client.tlv_table().await.map_err(|error| self.lost(&error.to_string()))?;
-        let ours = maps.iter().find(|map| map.class == GENEVE_CLASS && map.kind == GENEVE_TYPE);
-        Ok(ours.and_then(|map| u8::try_from(map.index).ok()))
+        geneve_index(&self.client).await.map_err(|error| self.lost(&error.to_string()))
     }
 
     /// The connection, for what is done beside everything else.
@@ -247,7 +245,8 @@ pub(super) async fn clean_up(ovs_rundir: &Path, bridge: &str) -> Result<Vec<Flow
     Ok(flows)
 }
 
-async fn connect(ovs_rundir: &Path, bridge: &str) -> Result<(Client, Events, String), Problem> {
+/// A connection to a bridge's management socket, whose path is returned as well.
+pub(super) async fn connect(ovs_rundir: &Path, bridge: &str) -> Result<(Client, Events, String), Problem> {
     let socket = ovs_rundir.join(format!("{bridge}.mgmt"));
     let said = socket.display().to_string();
     let config = Config { controller_id: CONTROLLER_ID, ..Config::default() };
@@ -257,7 +256,14 @@ async fn connect(ovs_rundir: &Path, bridge: &str) -> Result<(Client, Events, Str
     }
 }
 
-fn unreachable(socket: &str, error: &openflow_rs::Error) -> Problem {
+/// The `tun_metadata` index of OVN's Geneve option, if it is mapped.
+pub(super) async fn geneve_index(client: &Client) -> Result<Option<u8>, openflow_rs::Error> {
+    let maps = client.tlv_table().await?;
+    let ours = maps.iter().find(|map| map.class == GENEVE_CLASS && map.kind == GENEVE_TYPE);
+    Ok(ours.and_then(|map| u8::try_from(map.index).ok()))
+}
+
+pub(super) fn unreachable(socket: &str, error: &openflow_rs::Error) -> Problem {
     Problem::new(
         "SwitchUnreachable",
         format!(

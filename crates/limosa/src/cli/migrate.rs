@@ -1,4 +1,4 @@
-//! `limosa migrate`, `wait` and `abort`.
+//! `limosa migrate` and `limosa wait`.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -6,13 +6,14 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::Args as ClapArgs;
 use jiff::Timestamp;
-use limosa_protocol::object::{ConditionType, Migration, Spec, Want, to_microseconds};
+use limosa_protocol::object::{ConditionType, Migration, Spec, to_microseconds};
 use limosa_protocol::{MacAddr, Phase};
 use uuid::Uuid;
 
+use super::args::{StoreArgs, parse_mac, parse_phase, parse_seconds};
+use super::output::OutputArgs;
 use super::status::print_one;
-use super::{OutputArgs, StoreArgs, parse_mac, parse_phase, parse_seconds};
-use crate::store::{Key, Store, Which};
+use crate::store::{Store, Which};
 
 #[derive(Debug, ClapArgs)]
 pub(super) struct MigrateArgs {
@@ -48,14 +49,6 @@ pub(super) struct WaitArgs {
     waiting: WaitingArgs,
 }
 
-#[derive(Debug, ClapArgs)]
-pub(super) struct AbortArgs {
-    /// The migration's name (`limosa status`)
-    name: String,
-    #[command(flatten)]
-    store: StoreArgs,
-}
-
 /// What every verb takes that waits for a migration and shows it.
 #[derive(Debug, ClapArgs)]
 struct WaitingArgs {
@@ -81,7 +74,7 @@ pub(super) async fn migrate(args: MigrateArgs) -> anyhow::Result<ExitCode> {
     match args.wait {
         Some(phase) => wait_for(store.as_ref(), &full_name, phase, &args.waiting).await,
         None => {
-            print_one(&migration, args.waiting.output.output)?;
+            print_one(&migration, &args.waiting.output)?;
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -92,25 +85,6 @@ pub(super) async fn wait(args: WaitArgs) -> anyhow::Result<ExitCode> {
     let name = place.full_name(&args.name).await?;
     let store = place.open(Which::One(name.clone())).await?;
     wait_for(store.as_ref(), &name, args.phase, &args.waiting).await
-}
-
-pub(super) async fn abort(args: AbortArgs) -> anyhow::Result<ExitCode> {
-    let place = args.store.place();
-    let name = place.full_name(&args.name).await?;
-    let store = place.open(Which::One(name.clone())).await?;
-    let migration = store.watch().borrow().migrations.get(&name).cloned();
-    let migration =
-        migration.with_context(|| format!("there is no migration {name}: `limosa status` lists them"))?;
-    if migration.phase().is_past_activation() {
-        bail!(
-            "{} has come to phase {}: the guest runs on {}, there is no way back",
-            name,
-            migration.phase(),
-            migration.spec.target()
-        );
-    }
-    store.set_want(&Key::of(&migration), Want::Abort).await?;
-    Ok(ExitCode::SUCCESS)
 }
 
 async fn wait_for(
@@ -140,7 +114,7 @@ async fn wait_for(
     };
     let migration = watch.borrow().migrations.get(name).cloned();
     let migration = migration.with_context(|| format!("migration {name} has been deleted"))?;
-    print_one(&migration, waiting.output.output)?;
+    print_one(&migration, &waiting.output)?;
     if migration.phase().has_reached(phase) {
         return Ok(ExitCode::SUCCESS);
     }

@@ -1,21 +1,30 @@
 //! The command line: what each verb takes, and where it leads.
 
+mod args;
+mod back;
+mod check;
+mod explain;
+mod flows;
+mod manual;
 mod migrate;
+mod output;
 mod status;
+mod timeline;
+mod watch;
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
-use limosa_protocol::{MacAddr, Phase};
-use ovsdb_rs::{Remotes, Tls};
+use clap::{Args as ClapArgs, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::controller::LeaseOptions;
-use crate::lease::Timing;
-use crate::store::{Access, DEFINITION, Place};
+use crate::store::DEFINITION;
 use crate::{agent, controller};
+use args::{DatabaseArgs, LeaseArgs, MetricsArgs, NodeArgs, StoreArgs, parse_seconds};
+
+/// How kubectl finds its plugin `limosa`.
+const PLUGIN: &str = "kubectl-limosa";
 
 /// Live migration of virtual machines on OVN without a gap in the network.
 ///
@@ -59,89 +68,43 @@ enum Verb {
     ///
     /// Flows and options go back to what they were. Once the guest runs on the
     /// target the migration goes on all the same.
-    Abort(migrate::AbortArgs),
+    Abort(back::AbortArgs),
+    /// Say that the guest runs on the source again, for good, wherever the migration has come to
+    ///
+    /// For a hypervisor that has resumed the guest on the source after it had
+    /// announced itself on the target. The port goes back; there is no way to
+    /// take this back. Where the guest runs on the target it cuts the guest off.
+    Return(back::ReturnArgs),
     /// Show the migrations of a store
     Status(status::StatusArgs),
+    /// Follow migrations live, until they have ended or Ctrl-C
+    Watch(watch::WatchArgs),
+    /// Draw a migration: every step on every chassis to the microsecond, and what each waited for
+    Timeline(timeline::TimelineArgs),
+    /// Show our flows on this chassis' bridge beside OVN's: what, why, counters, and whether they are as they should be
+    ///
+    /// Reads the bridge (RUNDIR/br-int.mgmt) and the local database, and asks the
+    /// store what should be there. Exit status 1 if a flow is missing, changed,
+    /// not wanted, or a stray.
+    Flows(flows::FlowsArgs),
+    /// Find what is wrong with the cluster or, with --node, with this chassis
+    ///
+    /// Changes nothing. Exit status 1 if something has to be mended.
+    Check(check::CheckArgs),
+    /// Say what a flow of ours is there for, by its cookie or its line of a dump
+    Explain(explain::ExplainArgs),
+    /// Print what makes a shell complete this command line
+    Completions(manual::CompletionsArgs),
+    /// Print the manual page (roff), or write one page for each verb into a directory
+    Man(manual::ManArgs),
     /// Print the definition of the Kubernetes resource, for `kubectl apply -f -`
     Crd,
 }
 
-#[derive(Debug, Clone, ClapArgs)]
-struct StoreArgs {
-    /// The directory of migration objects that agents, controller and verbs share
-    #[arg(long, env = "LIMOSA_STORE", value_name = "DIR", default_value = "/var/lib/limosa")]
-    store: PathBuf,
-    /// The objects are in the Kubernetes API instead (KUBECONFIG, ~/.kube/config or the pod's service account)
-    #[arg(long, env = "LIMOSA_KUBERNETES", conflicts_with = "store")]
-    kubernetes: bool,
-    /// Another kubeconfig
-    #[arg(long, value_name = "FILE", requires = "kubernetes")]
-    kubeconfig: Option<PathBuf>,
-    /// Only this namespace [default: all of them, and the kubeconfig's own for a name without any]
-    #[arg(short, long, env = "LIMOSA_NAMESPACE", requires = "kubernetes")]
-    namespace: Option<String>,
-}
-
-impl StoreArgs {
-    fn place(self) -> Place {
-        if self.kubernetes {
-            Place::Kubernetes(Access { kubeconfig: self.kubeconfig, namespace: self.namespace })
-        } else {
-            Place::Directory(self.store)
-        }
-    }
-}
-
-/// Of several controllers on one cluster, which one works.
-#[derive(Debug, ClapArgs)]
-struct LeaseArgs {
-    /// The Lease that the working controller holds
-    #[arg(long, value_name = "NAME", default_value = "limosa-controller", requires = "kubernetes")]
-    lease_name: String,
-    /// Its namespace [default: the pod's, or the kubeconfig's]
-    #[arg(long, env = "LIMOSA_LEASE_NAMESPACE", value_name = "NAMESPACE", requires = "kubernetes")]
-    lease_namespace: Option<String>,
-    /// How long others wait after its last renewal
-    #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = parse_seconds, requires = "kubernetes")]
-    lease_duration: Duration,
-    /// After how long without a renewal it is given up
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = parse_seconds, requires = "kubernetes")]
-    lease_renew_deadline: Duration,
-    /// How often it is renewed, and looked at
-    #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = parse_seconds, requires = "kubernetes")]
-    lease_retry: Duration,
-}
-
-impl LeaseArgs {
-    fn options(self) -> anyhow::Result<LeaseOptions> {
-        let timing = Timing {
-            duration: self.lease_duration,
-            renew_deadline: self.lease_renew_deadline,
-            retry: self.lease_retry,
-        };
-        anyhow::ensure!(
-            timing.duration > timing.renew_deadline && timing.renew_deadline > timing.retry.mul_f64(1.2),
-            "--lease-duration has to be longer than --lease-renew-deadline, and that longer than --lease-retry by a fifth"
-        );
-        Ok(LeaseOptions { namespace: self.lease_namespace, name: self.lease_name, timing })
-    }
-}
-
-#[derive(Debug, Clone, ClapArgs)]
-struct MetricsArgs {
-    /// Serve Prometheus metrics (/metrics), /healthz and /readyz here [default: nowhere]
-    #[arg(long, env = "LIMOSA_METRICS_LISTEN", value_name = "IP:PORT")]
-    metrics_listen: Option<SocketAddr>,
-}
-
 #[derive(Debug, ClapArgs)]
 struct AgentArgs {
-    /// This chassis' name in the southbound database [default: the external_ids:system-id of the local Open_vSwitch row]
-    #[arg(long, env = "LIMOSA_CHASSIS", value_name = "NAME")]
-    chassis: Option<String>,
-    /// The run directory of ovs-vswitchd, with db.sock and BRIDGE.mgmt
-    #[arg(long, env = "OVS_RUNDIR", value_name = "DIR", default_value = "/var/run/openvswitch")]
-    ovs_rundir: PathBuf,
+    #[command(flatten)]
+    node: NodeArgs,
     /// Take every flow of ours off the bridge, print what was there, and end; for a node whose agent is uninstalled
     #[arg(long)]
     cleanup: bool,
@@ -151,37 +114,10 @@ struct AgentArgs {
     store: StoreArgs,
 }
 
-/// The files of an `ssl:` remote, as OVN's own programs name them. They are
-/// read again when they change.
-#[derive(Debug, Clone, ClapArgs)]
-struct TlsArgs {
-    /// The certificates that a database server's is checked against (PEM)
-    #[arg(short = 'C', long, env = "OVN_CA_CERT", value_name = "FILE", requires_all = ["certificate", "private_key"])]
-    ca_cert: Option<PathBuf>,
-    /// Our own certificate (PEM)
-    #[arg(short = 'c', long, env = "OVN_CERTIFICATE", value_name = "FILE", requires = "ca_cert")]
-    certificate: Option<PathBuf>,
-    /// Its private key (PEM)
-    #[arg(short = 'p', long, env = "OVN_PRIVATE_KEY", value_name = "FILE", requires = "ca_cert")]
-    private_key: Option<PathBuf>,
-}
-
-impl TlsArgs {
-    fn tls(self) -> Option<Tls> {
-        Some(Tls::new(self.ca_cert?, self.certificate?, self.private_key?))
-    }
-}
-
 #[derive(Debug, ClapArgs)]
 struct ControllerArgs {
-    /// The OVN northbound database (unix:FILE, tcp:HOST:PORT or ssl:HOST:PORT; the servers of a cluster separated by commas)
-    #[arg(long, env = "OVN_NB_DB", value_name = "REMOTE", default_value = "unix:/var/run/ovn/ovnnb_db.sock")]
-    nb: Remotes,
-    /// The OVN southbound database
-    #[arg(long, env = "OVN_SB_DB", value_name = "REMOTE", default_value = "unix:/var/run/ovn/ovnsb_db.sock")]
-    sb: Remotes,
     #[command(flatten)]
-    tls: TlsArgs,
+    databases: DatabaseArgs,
     /// How long the object of a migration that has ended is kept
     #[arg(long, env = "LIMOSA_RETAIN", value_name = "SECONDS", default_value = "86400", value_parser = parse_seconds)]
     retain: Duration,
@@ -211,32 +147,49 @@ impl KubevirtArgs {
     }
 }
 
-/// How a verb prints what it found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// For people
-    Text,
-    /// The objects themselves
-    Json,
+impl Args {
+    /// What is logged unless somebody says otherwise. A verb says by itself what it finds.
+    pub(crate) const fn log_level(&self) -> &'static str {
+        match self.verb {
+            Verb::Agent(_) | Verb::Controller(_) => "info",
+            _ => "off",
+        }
+    }
 }
 
-#[derive(Debug, Clone, ClapArgs)]
-struct OutputArgs {
-    /// Output format
-    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
-    output: Output,
+/// Reads the command line. As `kubectl-limosa`, a plugin of kubectl's, it works on the Kubernetes API.
+pub(crate) fn parse() -> Args {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let program = words.first().and_then(|path| Path::new(path).file_name()).unwrap_or_default();
+    let command = Args::command();
+    let words = match program == PLUGIN {
+        true => with_kubernetes(&command, words),
+        false => words,
+    };
+    Args::from_arg_matches(&command.get_matches_from(words)).unwrap_or_else(|error| error.exit())
+}
+
+/// The words with `--kubernetes` after a verb that knows it.
+fn with_kubernetes(command: &clap::Command, mut words: Vec<OsString>) -> Vec<OsString> {
+    const FLAG: &str = "--kubernetes";
+    let verb = words.get(1).and_then(|verb| command.find_subcommand(verb));
+    let knows = verb.is_some_and(|verb| verb.get_arguments().any(|arg| arg.get_id() == "kubernetes"));
+    if knows && !words.iter().any(|word| word == FLAG) {
+        words.insert(2, FLAG.into());
+    }
+    words
 }
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     match args.verb {
         Verb::Agent(args) if args.cleanup => {
-            agent::clean_up(&args.ovs_rundir, args.chassis.as_deref()).await?;
+            agent::clean_up(&args.node.ovs_rundir, args.node.chassis.as_deref()).await?;
             Ok(ExitCode::SUCCESS)
         }
         Verb::Agent(args) => {
             agent::run(agent::Options {
-                chassis: args.chassis,
-                ovs_rundir: args.ovs_rundir,
+                chassis: args.node.chassis,
+                ovs_rundir: args.node.ovs_rundir,
                 store: args.store.place(),
                 metrics_listen: args.metrics.metrics_listen,
             })
@@ -244,7 +197,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Verb::Controller(args) => {
-            let ControllerArgs { nb, sb, tls, retain, metrics, store, lease, kubevirt } = args;
+            let ControllerArgs { databases, retain, metrics, store, lease, kubevirt } = args;
+            let DatabaseArgs { nb, sb, tls } = databases;
             let (tls, store, metrics_listen) = (tls.tls(), store.place(), metrics.metrics_listen);
             let (lease, kubevirt) = (lease.options()?, kubevirt.options());
             let options = controller::Options { nb, sb, tls, store, lease, kubevirt, retain, metrics_listen };
@@ -253,8 +207,16 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
         Verb::Migrate(args) => migrate::migrate(args).await,
         Verb::Wait(args) => migrate::wait(args).await,
-        Verb::Abort(args) => migrate::abort(args).await,
+        Verb::Abort(args) => back::abort(args).await,
+        Verb::Return(args) => back::go_back(args).await,
         Verb::Status(args) => status::status(args).await,
+        Verb::Watch(args) => watch::watch(args).await,
+        Verb::Timeline(args) => timeline::timeline(args).await,
+        Verb::Flows(args) => flows::flows(args).await,
+        Verb::Check(args) => check::check(args).await,
+        Verb::Explain(args) => explain::explain(args).await,
+        Verb::Completions(args) => manual::completions(&args),
+        Verb::Man(args) => manual::man(&args),
         Verb::Crd => {
             print!("{DEFINITION}");
             Ok(ExitCode::SUCCESS)
@@ -262,16 +224,27 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// A phase on the command line, for `--wait` and `--for`.
-fn parse_phase(text: &str) -> Result<Phase, String> {
-    text.parse().map_err(|e: limosa_protocol::object::ParsePhaseError| e.to_string())
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn parse_mac(text: &str) -> Result<MacAddr, String> {
-    text.parse().map_err(|e: limosa_protocol::mac::ParseMacError| e.to_string())
-}
+    #[test]
+    fn the_command_line_makes_sense() {
+        Args::command().debug_assert();
+    }
 
-fn parse_seconds(text: &str) -> Result<Duration, String> {
-    let seconds = text.parse::<f64>().map_err(|e| e.to_string())?;
-    Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string())
+    #[test]
+    fn a_plugin_works_on_the_kubernetes_api() {
+        let plugin = |words: &[&str]| {
+            let words = words.iter().map(OsString::from).collect();
+            let words = with_kubernetes(&Args::command(), words);
+            let matches = Args::command().try_get_matches_from(words).unwrap();
+            matches
+                .subcommand()
+                .map(|(_, verb)| verb.try_get_one::<bool>("kubernetes").ok().flatten().copied())
+        };
+        assert_eq!(plugin(&[PLUGIN, "status", "-n", "prod"]), Some(Some(true)));
+        assert_eq!(plugin(&[PLUGIN, "status", "--kubernetes"]), Some(Some(true)));
+        assert_eq!(plugin(&[PLUGIN, "crd"]), Some(None), "a verb without a store");
+    }
 }

@@ -6,10 +6,12 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Args as ClapArgs;
 use jiff::{SignedDuration, Timestamp, Unit};
-use limosa_protocol::object::{ConditionType, Connections, Migration, Role};
+use limosa_protocol::object::{Connections, Migration, Role};
 
-use super::{Output, OutputArgs, StoreArgs};
+use super::args::StoreArgs;
+use super::output::{OutputArgs, table};
 use crate::store::Which;
+use crate::view::timeline::{Course, Entry, message};
 
 #[derive(Debug, ClapArgs)]
 pub(super) struct StatusArgs {
@@ -34,45 +36,32 @@ pub(super) async fn status(args: StatusArgs) -> anyhow::Result<ExitCode> {
     }
     if let Some(name) = &name {
         let migration = snapshot.migrations.get(name);
-        print_one(migration.with_context(|| format!("there is no migration {name}"))?, args.output.output)?;
+        print_one(migration.with_context(|| format!("there is no migration {name}"))?, &args.output)?;
     } else {
         let mut migrations: Vec<&Migration> = snapshot.migrations.values().collect();
         migrations.sort_by_key(|m| m.metadata.creation_timestamp);
-        match args.output.output {
-            Output::Json => println!("{}", serde_json::to_string_pretty(&migrations)?),
-            Output::Text => print!("{}", table(&migrations, Timestamp::now())),
-        }
+        args.output.print(&migrations, || overview(&migrations, Timestamp::now()))?;
     }
     Ok(if snapshot.unreadable.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Prints one migration in full.
-pub(super) fn print_one(migration: &Migration, output: Output) -> anyhow::Result<()> {
-    match output {
-        Output::Json => println!("{}", serde_json::to_string_pretty(migration)?),
-        Output::Text => print!("{}", story(migration)),
-    }
-    Ok(())
+pub(super) fn print_one(migration: &Migration, output: &OutputArgs) -> anyhow::Result<()> {
+    output.print(migration, || story(migration))
 }
 
-fn table(migrations: &[&Migration], now: Timestamp) -> String {
+/// One line for each migration.
+pub(super) fn overview(migrations: &[&Migration], now: Timestamp) -> String {
     if migrations.is_empty() {
         return "no migrations\n".to_owned();
     }
-    let mut rows = vec![["NAME", "PORT", "FROM", "TO", "PHASE", "AGE", "MESSAGE"].map(str::to_owned)];
-    rows.extend(migrations.iter().map(|m| {
+    let rows = migrations.iter().map(|m| {
         let spec = &m.spec;
         let age = age(now.duration_since(m.metadata.creation_timestamp));
         [&m.full_name(), &spec.port, &spec.from, spec.target(), &m.phase().to_string(), &age, &message(m)]
             .map(str::to_owned)
-    }));
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..7).map(width).collect();
-    let line = |row: &[String; 7]| {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
-    };
-    rows.iter().map(line).collect()
+    });
+    table(["NAME", "PORT", "FROM", "TO", "PHASE", "AGE", "MESSAGE"], rows)
 }
 
 /// Every step in the order of time, counted from the first.
@@ -90,16 +79,8 @@ fn story(migration: &Migration) -> String {
     if !message.is_empty() {
         let _ = writeln!(text, "  {message}");
     }
-    let progress =
-        migration.status.progress.steps.iter().map(|(phase, at)| (*at, phase.to_string(), "controller"));
-    let nodes = migration.status.nodes.iter().flat_map(|(chassis, node)| {
-        node.steps.iter().map(move |(step, at)| (*at, format!("{step:?}"), chassis.as_str()))
-    });
-    let mut steps: Vec<_> = progress.chain(nodes).collect();
-    steps.sort_by_key(|(at, ..)| *at);
-    for (at, step, who) in &steps {
-        let since = at.duration_since(migration.metadata.creation_timestamp).as_micros();
-        let _ = writeln!(text, "  {:>12.3} ms  {step:<12} {who}", since as f64 / 1000.0);
+    for Entry { micros, step, who, .. } in Course::of(migration).events.iter().skip(1) {
+        let _ = writeln!(text, "  {:>12.3} ms  {step:<12} {who}", *micros as f64 / 1000.0);
     }
     for (chassis, node) in &migration.status.nodes {
         if let Some(Connections { carried, refused, .. }) = &node.connections {
@@ -112,13 +93,6 @@ fn story(migration: &Migration) -> String {
         }
     }
     text
-}
-
-fn message(migration: &Migration) -> String {
-    let progress = &migration.status.progress;
-    let ended = migration.phase().is_final();
-    let kind = if ended { ConditionType::Succeeded } else { ConditionType::Progressing };
-    progress.condition(kind).map_or_else(String::new, |condition| condition.message.clone())
 }
 
 fn age(age: SignedDuration) -> String {

@@ -16,8 +16,8 @@ use limosa_protocol::object::Problem;
 use ovsdb_rs::{Clause, Function, Options, Remotes, Replica, Session, State, TableMonitor, Tls, Typed};
 
 use tables::{Chassis, ChassisPrivate, DatapathBinding, Encap, NbGlobal, PortBinding, SwitchPort};
-use write::MARK;
 pub(super) use write::{Fence, Mark, Pin, WriteError};
+pub(crate) use write::{LEADER, MARK};
 
 const REQUESTED_CHASSIS: &str = "requested-chassis";
 const ACTIVATION_STRATEGY: &str = "activation-strategy";

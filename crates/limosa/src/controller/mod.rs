@@ -25,6 +25,7 @@ use crate::metrics::{self, ControllerMetrics, Readiness};
 use crate::shutdown::Shutdown;
 use crate::store::{Key, Place, Snapshot, Store};
 use databases::{Databases, WriteError};
+pub(crate) use databases::{LEADER, MARK};
 pub(crate) use election::LeaseOptions;
 use kubevirt::Kubevirt;
 

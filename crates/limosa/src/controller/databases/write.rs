@@ -11,9 +11,9 @@ use super::{ACTIVATION_STRATEGY, Databases, REQUESTED_CHASSIS};
 const LSP: &str = SwitchPort::TABLE;
 const NB_GLOBAL: &str = NbGlobal::TABLE;
 /// The key in a port's `external_ids` that names the migration which has pinned it.
-pub(super) const MARK: &str = "limosa-migration";
+pub(crate) const MARK: &str = "limosa-migration";
 /// The key in `NB_Global.external_ids` that names the controller which leads.
-const LEADER: &str = "limosa-leader";
+pub(crate) const LEADER: &str = "limosa-leader";
 
 /// Which of several controllers may write, as it stands in the northbound database: `HOLDER/TERM`.
 #[derive(Debug, Clone, PartialEq, Eq)]

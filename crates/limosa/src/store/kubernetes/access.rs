@@ -36,7 +36,7 @@ impl Access {
     }
 
     /// A client, and the namespace that is the pod's own or the kubeconfig's.
-    pub(super) async fn client(&self) -> Result<(Client, String), StoreError> {
+    pub(crate) async fn client(&self) -> Result<(Client, String), StoreError> {
         let config = self.config().await?;
         let namespace = config.default_namespace.clone();
         let client = Client::try_from(config).map_err(|e| StoreError::NoCluster(e.to_string()))?;

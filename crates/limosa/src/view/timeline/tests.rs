@@ -1,0 +1,85 @@
+//! A migration that went well, drawn.
+
+use limosa_protocol::Step;
+use limosa_protocol::object::{NodeStatus, Spec};
+use uuid::Uuid;
+
+use super::*;
+use crate::view::timeline_svg::svg;
+
+fn at(micros: i64) -> Timestamp {
+    Timestamp::from_microsecond(1_700_000_000_000_000 + micros).unwrap()
+}
+
+fn course() -> Course {
+    let spec = Spec::new("vm<1>", "ch1", Some("ch2".to_owned()));
+    let mut migration = Migration::new("move1".to_owned(), Uuid::nil(), spec, at(0));
+    migration.status.progress.phase = Phase::Completed;
+    migration.status.progress.steps = [
+        (Phase::Pinning, 1_204),
+        (Phase::Arming, 61_870),
+        (Phase::Armed, 230_401),
+        (Phase::Activated, 1_510_733),
+        (Phase::Bound, 1_702_090),
+        (Phase::Switched, 1_731_855),
+        (Phase::Released, 1_930_002),
+        (Phase::Completed, 3_100_450),
+    ]
+    .map(|(phase, micros)| (phase, at(micros)))
+    .into();
+    for (chassis, role, steps) in [
+        (
+            "ch1",
+            Role::Source,
+            vec![
+                (Step::Armed, 229_800),
+                (Step::Carried, 1_704_300),
+                (Step::Redirected, 1_731_000),
+                (Step::Cleaned, 1_933_120),
+            ],
+        ),
+        (
+            "ch2",
+            Role::Target,
+            vec![
+                (Step::Armed, 214_020),
+                (Step::Activated, 1_510_002),
+                (Step::Bound, 1_580_441),
+                (Step::Opened, 1_706_222),
+                (Step::Switched, 1_731_102),
+                (Step::Cleaned, 1_932_870),
+            ],
+        ),
+        ("ch3", Role::Bystander, vec![(Step::Redirected, 1_730_555), (Step::Cleaned, 1_932_990)]),
+    ] {
+        let mut node = NodeStatus::new(role);
+        steps.into_iter().for_each(|(step, micros)| node.take(step, at(micros)));
+        migration.status.nodes.insert(chassis.to_owned(), node);
+    }
+    Course::of(&migration)
+}
+
+#[test]
+fn as_text() {
+    insta::assert_snapshot!(course().text());
+}
+
+#[test]
+fn as_a_picture() {
+    let picture = svg(&course());
+    assert!(!picture.contains("vm<1>") && picture.contains("vm&lt;1&gt;"), "names are escaped");
+    assert_eq!(picture.matches("<circle").count(), 21);
+    insta::assert_snapshot!(picture);
+}
+
+#[test]
+fn as_data() {
+    let course = serde_json::to_value(course()).unwrap();
+    assert_eq!(course["lanes"], serde_json::json!(["controller", "ch1 (source)", "ch2 (target)", "ch3"]));
+    let armed = &course["events"][3];
+    assert_eq!((armed["step"].as_str(), armed["micros"].as_i64()), (Some("Armed"), Some(214_020)));
+    assert_eq!(
+        (armed["waited"]["after"].as_u64(), armed["waited"]["micros"].as_i64()),
+        (Some(2), Some(152_150))
+    );
+}
