@@ -4,11 +4,12 @@
 #   make chaos  everything killed at every step of a migration; report in target/chaos/
 #   make bench  the crates beside what else does the same; reports in target/bench/
 #   make fuzz   what nobody would send, to every decoder for FUZZ_SECONDS
+#   make book   docs/ as a book, in target/book
 
 CARGO ?= cargo
 FUZZ_SECONDS ?= 60
 
-.PHONY: demo test chaos bench fuzz lint build prerequisites apiserver
+.PHONY: demo test chaos bench fuzz book lint build prerequisites apiserver
 
 demo: build
 	target/debug/limosa-lab demo --out target/demo
@@ -42,6 +43,13 @@ fuzz: target/tools/bin/cargo-fuzz
 
 target/tools/bin/cargo-fuzz:
 	$(CARGO) install --root target/tools --target-dir target/tools/build cargo-fuzz
+
+# docs/ reads as well where it is.
+book: target/tools/bin/mdbook
+	target/tools/bin/mdbook build docs
+
+target/tools/bin/mdbook:
+	$(CARGO) install --root target/tools --target-dir target/tools/build mdbook --no-default-features --locked
 
 lint:
 	$(CARGO) fmt --all --check

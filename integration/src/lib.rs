@@ -53,6 +53,7 @@
 //! * [`connections`]: connections of every kind, held while the guest moves, under
 //!   a [`policy`] that denies by default.
 //! * [`chaos`]: one migration after the other, with one process killed in each.
+//! * [`docs`]: every command that the documentation names, run on a lab.
 //! * [`demo`]: guest, probes and Limosa together; [`demo::Limosa`] runs its
 //!   agents, its controller and its command line in a lab.
 //!
@@ -74,6 +75,7 @@ pub mod clock;
 pub mod connections;
 mod daemon;
 pub mod demo;
+pub mod docs;
 mod foreign;
 mod guest;
 mod holder;
