@@ -5,7 +5,7 @@
 set -eu
 
 PACKAGES="openvswitch-switch ovn-central ovn-host iproute2 ethtool util-linux procps mount
- qemu-system-x86 busybox-static cpio gzip xz-utils gcc libc6-dev ca-certificates etcd-server
+ qemu-system-x86 busybox-static cpio gzip xz-utils gcc libc6-dev ca-certificates etcd-server prometheus
  libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients"
 # Another package of the same program may be there, and they do not go together.
 command -v kubectl >/dev/null || PACKAGES="$PACKAGES kubernetes-client"

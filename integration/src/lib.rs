@@ -52,6 +52,8 @@
 //! * [`kube`]: a real Kubernetes API server, and KubeVirt's part in a migration.
 //! * [`connections`]: connections of every kind, held while the guest moves, under
 //!   a [`policy`] that denies by default.
+//! * [`prometheus`]: a real Prometheus that scrapes agents and controller, and the
+//!   queries of the chart's dashboards and alerts.
 //! * [`chaos`]: one migration after the other, with one process killed in each.
 //! * [`docs`]: every command that the documentation names, run on a lab.
 //! * [`demo`]: guest, probes and Limosa together; [`demo::Limosa`] runs its
@@ -88,6 +90,7 @@ mod pattern;
 pub mod policy;
 pub mod probe;
 mod process;
+pub mod prometheus;
 pub mod qmp;
 pub mod raw;
 mod rundir;

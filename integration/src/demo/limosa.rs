@@ -20,6 +20,9 @@ pub const COOKIE_MAGIC: u64 = 0x4c49_4d4f;
 /// Names the program, when it is not next to this one.
 const BINARY: &str = "LIMOSA_BIN";
 
+/// Where the controller serves its metrics; the agents follow, in the order of their chassis.
+const METRICS_PORT: usize = 9675;
+
 /// Seconds that one phase may take.
 const PHASE_TIMEOUT: &str = "30";
 
@@ -105,6 +108,8 @@ impl Object {
 pub struct Limosa {
     binary: PathBuf,
     store: PathBuf,
+    /// They serve metrics and log JSON, and all of them are in [`CENTRAL`]: everything else they reach by path.
+    with_metrics: bool,
     processes: Vec<(String, LabProcess)>,
 }
 
@@ -136,6 +141,21 @@ impl Limosa {
         Self::start_on(lab, lab.dir().join("store")).await
     }
 
+    /// As [`start`](Self::start); they serve metrics, for a Prometheus in [`CENTRAL`].
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub async fn start_with_metrics(lab: &Lab) -> Result<Self> {
+        Self::start_all(lab, lab.dir().join("store"), true).await
+    }
+
+    /// Where the agent of a chassis serves its metrics, or in [`CENTRAL`] the controller.
+    pub fn metrics_of(lab: &Lab, place: &str) -> String {
+        let chassis = lab.all_chassis().iter().position(|chassis| chassis.name() == place);
+        format!("127.0.0.1:{}", METRICS_PORT + chassis.map_or(0, |number| number + 1))
+    }
+
     /// As [`start`](Self::start), with its store in a directory that is the
     /// lab's own business.
     ///
@@ -143,9 +163,13 @@ impl Limosa {
     ///
     /// As [`start`](Self::start).
     pub async fn start_on(lab: &Lab, store: PathBuf) -> Result<Self> {
+        Self::start_all(lab, store, false).await
+    }
+
+    async fn start_all(lab: &Lab, store: PathBuf, with_metrics: bool) -> Result<Self> {
         let binary = Self::binary()?;
         lab.exec_in(ROOT, &["mkdir", "-p", &store.to_string_lossy()]).await.context("make the store")?;
-        let mut limosa = Self { binary, store, processes: Vec::new() };
+        let mut limosa = Self { binary, store, with_metrics, processes: Vec::new() };
         limosa.start_controller(lab).await?;
         for chassis in lab.all_chassis() {
             limosa.start_agent(lab, chassis.name()).await?;
@@ -156,6 +180,9 @@ impl Limosa {
     fn command(&self, verb: &str) -> Command {
         let mut command = Command::new(&self.binary);
         command.arg(verb).arg("--store").arg(&self.store);
+        if self.with_metrics {
+            command.env("LIMOSA_LOG_FORMAT", "json");
+        }
         command
     }
 
@@ -167,7 +194,11 @@ impl Limosa {
     pub async fn start_agent(&mut self, lab: &Lab, chassis: &str) -> Result<()> {
         let mut command = self.command("agent");
         command.args(["--chassis", chassis, "--ovs-rundir"]).arg(lab.chassis(chassis).ovs_rundir());
-        let agent = lab.spawn_in(chassis, &command).await?;
+        let place = if self.with_metrics { CENTRAL } else { chassis };
+        if self.with_metrics {
+            command.arg("--metrics-listen").arg(Self::metrics_of(lab, chassis));
+        }
+        let agent = lab.spawn_in(place, &command).await?;
         self.replace(format!("agent of {chassis}"), agent);
         Ok(())
     }
@@ -189,6 +220,9 @@ impl Limosa {
     pub async fn start_controller_with(&mut self, lab: &Lab, options: &[&str]) -> Result<()> {
         let mut command = self.command("controller");
         command.args(options);
+        if self.with_metrics {
+            command.arg("--metrics-listen").arg(Self::metrics_of(lab, CENTRAL));
+        }
         let controller = lab.spawn_in(CENTRAL, &command).await?;
         self.replace("controller".to_owned(), controller);
         Ok(())

@@ -79,8 +79,8 @@ impl Local {
         self.session.subscribe()
     }
 
-    pub(super) fn is_connected(&self) -> bool {
-        self.session.replica().connected
+    pub(super) fn session(&self) -> &Session {
+        &self.session
     }
 
     /// Writes to the row of an interface.

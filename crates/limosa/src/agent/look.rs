@@ -51,7 +51,7 @@ impl Look {
     pub(crate) async fn open(ovs_rundir: &Path, chassis: Option<&str>) -> Result<Self, Problem> {
         let local = Local::open(ovs_rundir);
         local.ready().await;
-        if !local.is_connected() {
+        if !local.session().replica().connected {
             local.read(chassis.unwrap_or("(not known yet)"))?;
         }
         let chassis = match chassis {
@@ -70,7 +70,7 @@ impl Look {
     /// Connects to the integration bridge.
     pub(crate) async fn bridge(&self) -> Result<Bridge, Problem> {
         let (Integration { name, datapath }, facts) = self.local.read(&self.chassis)?;
-        let (client, events, socket) = switch::connect(&self.ovs_rundir, &name).await?;
+        let (client, events, socket) = switch::connect(&self.ovs_rundir, &name, None).await?;
         let ovs_rundir = self.ovs_rundir.clone();
         Ok(Bridge { name, datapath, ovs_rundir, facts, client, _events: events, socket })
     }

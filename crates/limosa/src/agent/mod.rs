@@ -8,6 +8,7 @@
 //! reported.
 
 mod connections;
+mod gaps;
 mod local;
 mod look;
 mod report;
@@ -33,10 +34,12 @@ use ofpacket::FlowMod;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::logging;
 use crate::metrics::{self, AgentMetrics, Readiness};
 use crate::shutdown::Shutdown;
 use crate::store::{Key, Place, Snapshot};
 use connections::{Carried, Carrier, Job, Work};
+use gaps::Gaps;
 use local::{Integration, Local};
 pub(crate) use look::{Bridge, Look, Reading};
 use report::Reports;
@@ -71,6 +74,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     };
     let objects = store.watch();
     let local = Local::open(&options.ovs_rundir);
+    metrics.links.follow("local_database", local.session());
     let named = async {
         local.ready().await;
         match options.chassis {
@@ -82,6 +86,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
         chassis = named => chassis?,
         () = shutdown.asked() => return Ok(()),
     };
+    metrics.chassis(&chassis);
     tracing::info!(chassis, ovs_rundir = %options.ovs_rundir.display(), store = %options.store, "agent started");
     let agent = Agent {
         reports: Reports::new(store, chassis.clone(), metrics.clone()),
@@ -93,8 +98,10 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
         local,
         switch: None,
         carrier: Carrier::default(),
+        gaps: Gaps::default(),
         trouble: None,
         sent: None,
+        unseen: None,
         strays: Strays::default(),
     };
     agent.follow(objects, shutdown).await
@@ -106,12 +113,15 @@ struct Agent {
     local: Local,
     switch: Option<(Integration, Switch)>,
     carrier: Carrier,
+    gaps: Gaps,
     /// Why there is no working switch, said once.
     trouble: Option<Problem>,
     reports: Reports,
     /// What was last sent to the switch, and when: it shows its flows at once,
     /// and what it shows otherwise than it was asked is not asked for at once.
     sent: Option<(Vec<FlowMod>, Instant)>,
+    /// Since when the switch has said to have carried out what it does not show yet.
+    unseen: Option<Instant>,
     strays: Strays,
     metrics: AgentMetrics,
     ready: watch::Sender<Readiness>,
@@ -161,12 +171,19 @@ impl Agent {
                         && m.role_of(&self.chassis) == Role::Target
                 };
                 if let Some(migration) = snapshot.migrations.values().find(is_meant) {
+                    let _span = logging::span(migration).entered();
+                    if let Some((_, switch)) = &self.switch {
+                        let own = self.reports.own(migration);
+                        self.gaps.announced(migration, own, switch.client(), &self.metrics);
+                    }
                     self.reports.take(migration, Step::Activated, now);
                 }
                 true
             }
             Told::Closed(reason) => {
-                tracing::warn!(reason, "the connection to the switch is lost");
+                tracing::warn!(%reason, "the connection to the switch is lost");
+                self.metrics.links.error("switch", reason.label());
+                self.metrics.links.set("switch", false);
                 self.switch = None;
                 true
             }
@@ -180,6 +197,7 @@ impl Agent {
         if let Some(Carried { key, connections }) = carried
             && let Some(migration) = snapshot.get(&key)
         {
+            let _span = logging::span(migration).entered();
             self.reports.connections(migration, connections);
         }
         true
@@ -190,11 +208,10 @@ impl Agent {
     async fn turn(&mut self, snapshot: &Snapshot) -> Option<Instant> {
         self.reports.retain(snapshot);
         self.carrier.retain(|key| snapshot.get(key).is_some());
+        self.gaps.retain(|key| snapshot.get(key).is_some());
         let looked = self.look().await;
-        let connected = |to, is| self.metrics.connected.with_label_values(&[to]).set(i64::from(is));
-        connected("openflow", self.switch.is_some());
-        connected("ovsdb", self.local.is_connected());
-        connected("store", snapshot.trouble.is_none());
+        self.metrics.links.set("switch", self.switch.is_some());
+        self.metrics.links.set("store", snapshot.trouble.is_none());
         let outcome = match looked {
             Ok(Some((facts, survey))) => {
                 let wake = self.mend(snapshot, &facts, &survey).await;
@@ -223,6 +240,7 @@ impl Agent {
                 }
                 // Whatever it was, a new connection starts from what is.
                 self.switch = None;
+                self.metrics.links.set("switch", false);
                 self.reports.problem(snapshot, &problem);
                 self.trouble = Some(problem);
                 Some(Instant::now() + RETRY)
@@ -235,9 +253,9 @@ impl Agent {
         let (bridge, mut facts) = self.local.read(&self.chassis)?;
         if self.switch.as_ref().is_none_or(|(connected, _)| *connected != bridge) {
             self.switch = None;
+            self.metrics.links.set("switch", false);
             let switch = Switch::connect(&self.ovs_rundir, &bridge.name, self.metrics.clone()).await?;
             tracing::info!(bridge = bridge.name, "connected to the switch");
-            self.metrics.connects.inc();
             self.switch = Some((bridge, switch));
         }
         let Some((_, switch)) = &mut self.switch else { return Ok(None) };
@@ -253,11 +271,13 @@ impl Agent {
         facts: &Facts,
         survey: &Survey,
     ) -> Result<Option<Instant>, Problem> {
+        self.metrics.standing.set(survey.ours.len() as i64);
         self.wipes.see(survey, &self.metrics);
         let now = to_microseconds(Timestamp::now());
         let (mut wanted, mut wake_at) = (Vec::new(), None::<Timestamp>);
         let (mut plans, mut vouches) = (Vec::new(), Vec::new());
         for migration in snapshot.migrations.values() {
+            let _span = logging::span(migration).entered();
             self.note_arrival(migration, now);
             let own = self.reports.own(migration);
             let Some(plan) = node::plan(migration, own, facts, survey, now) else {
@@ -273,11 +293,23 @@ impl Agent {
         let owners = snapshot.migrations.values().map(|m| m.status.progress.number).collect();
         let (strays, strays_until) = self.strays.keep(survey, &owners, snapshot.unreadable.is_empty(), now);
         wanted.extend(strays);
+        let waits = |(migration, status, _): &(&Migration, NodeStatus, _)| {
+            status.problem.is_some().then_some(migration.status.progress.number)
+        };
+        self.wipes.want(&wanted, &plans.iter().filter_map(waits).collect(), &self.metrics);
         let mods = diff(&wanted, survey.ours.iter());
+        if mods.is_empty()
+            && let Some(since) = self.unseen.take()
+        {
+            self.metrics.shown(since.elapsed());
+        }
         log_strays(&mods, &owners);
         let sent = self.send(mods).await?;
         let vouched = self.vouch(&vouches).await;
         for (migration, status, work) in plans {
+            let _span = logging::span(migration).entered();
+            let client = self.switch.as_ref().map(|(_, switch)| switch.client());
+            self.gaps.see(migration, &status, client, &self.metrics);
             self.reports.put(migration, status);
             match work {
                 Some(work) => self.begin(migration, work),
@@ -316,8 +348,9 @@ impl Agent {
     async fn vouch(&self, vouches: &[Vouch]) -> bool {
         let mut all = true;
         for vouch in vouches {
-            match self.local.vouch(vouch).await {
-                Ok(()) => tracing::info!(?vouch, "written to the local database"),
+            let written = self.local.vouch(vouch);
+            match self.metrics.links.timed("local_database", |_| "not_taken", written).await {
+                Ok(()) => tracing::debug!(?vouch, "written to the local database"),
                 Err(problem) => {
                     tracing::warn!(reason = problem.reason, "{}; will try again", problem.message);
                     all = false;
@@ -336,9 +369,10 @@ impl Agent {
             return Ok(false);
         }
         switch.bundle(mods.clone()).await?;
-        self.wipes.change(&mods);
+        self.wipes.change(&mods, &self.metrics);
         tracing::debug!(count = mods.len(), "flow mods carried out");
         self.sent = Some((mods, Instant::now()));
+        self.unseen = Some(Instant::now());
         Ok(true)
     }
 }

@@ -9,7 +9,8 @@ use limosa_protocol::{Phase, Step, Survey};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::metrics::AgentMetrics;
+use crate::logging;
+use crate::metrics::{AgentMetrics, Links};
 use crate::store::{Key, Snapshot, Store, StoreError};
 
 /// How soon a status that the store would not take is offered again.
@@ -30,7 +31,7 @@ pub(super) struct Reports {
 impl Reports {
     pub(super) fn new(store: Box<dyn Store>, chassis: String, metrics: AgentMetrics) -> Self {
         let (unwritten, to_write) = watch::channel(BTreeMap::new());
-        let writer = tokio::spawn(write(store, chassis.clone(), to_write));
+        let writer = tokio::spawn(write(store, chassis.clone(), to_write, metrics.links.clone()));
         Self { chassis, own: BTreeMap::new(), unwritten, writer, metrics }
     }
 
@@ -82,6 +83,7 @@ impl Reports {
     pub(super) fn problem(&mut self, snapshot: &Snapshot, problem: &Problem) {
         let concerned = |m: &&Migration| m.phase() >= Phase::Arming && !m.phase().is_final();
         for migration in snapshot.migrations.values().filter(concerned) {
+            let _span = logging::span(migration).entered();
             let mut status = self.own_or_new(migration);
             status.problem = Some(problem.clone());
             self.put(migration, status);
@@ -106,22 +108,16 @@ impl Reports {
 
     /// One line for each step, and one for each new thing to wait for.
     fn log(&self, migration: &Migration, new: &NodeStatus) {
-        let (name, role, chassis) = (migration.full_name(), new.role, &self.chassis);
+        let (role, chassis) = (new.role, &self.chassis);
         let old = self.own(migration);
         let taken = |step: &Step| old.is_some_and(|old| old.has(*step));
         for step in new.steps.keys().filter(|step| !taken(step)) {
-            tracing::info!(migration = name, chassis, ?role, "{step:?}");
+            tracing::info!(chassis, ?role, "{step:?}");
             self.metrics.step(role, *step);
         }
         let known = old.and_then(|old| old.problem.as_ref());
         if let Some(problem) = new.problem.as_ref().filter(|problem| known != Some(problem)) {
-            tracing::info!(
-                migration = name,
-                chassis,
-                reason = problem.reason,
-                "waiting: {}",
-                problem.message
-            );
+            tracing::info!(chassis, reason = problem.reason, "waiting: {}", problem.message);
         }
     }
 
@@ -142,12 +138,14 @@ async fn write(
     store: Box<dyn Store>,
     chassis: String,
     mut to_write: watch::Receiver<BTreeMap<Key, NodeStatus>>,
+    links: Links,
 ) {
     let mut trouble = BTreeMap::new();
     loop {
         let statuses = to_write.borrow_and_update().clone();
         for (key, status) in &statuses {
-            match store.put_node(key, &chassis, status.clone()).await {
+            let written = store.put_node(key, &chassis, status.clone());
+            match links.timed("store", StoreError::label, written).await {
                 // Deleted: the next snapshot will show it.
                 Ok(()) | Err(StoreError::NotFound(_)) => drop(trouble.remove(key)),
                 Err(error) => {

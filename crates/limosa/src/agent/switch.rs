@@ -10,7 +10,7 @@ use limosa_protocol::flows::CONTROLLER_ID;
 use limosa_protocol::object::{Problem, to_microseconds};
 use limosa_protocol::{Purpose, Survey};
 use ofpacket::{FlowKey, FlowMod, FlowModCommand, FlowMonitorRequest, FlowStats};
-use openflow_rs::{BundleError, Client, Config, Event, Events, FlowTable, Target};
+use openflow_rs::{BundleError, Client, CloseReason, Config, Event, Events, FlowTable, Target};
 use tokio::time::Instant;
 
 use crate::metrics::AgentMetrics;
@@ -47,7 +47,7 @@ pub(super) struct Switch {
 }
 
 /// What an event means for the agent.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Told {
     /// Flows have changed, or the table has become complete.
     Flows,
@@ -56,7 +56,7 @@ pub(super) enum Told {
     /// Nothing of interest.
     Nothing,
     /// The connection has gone, for this reason.
-    Closed(String),
+    Closed(CloseReason),
 }
 
 impl Switch {
@@ -66,7 +66,7 @@ impl Switch {
         bridge: &str,
         metrics: AgentMetrics,
     ) -> Result<Self, Problem> {
-        let (client, events, socket) = connect(ovs_rundir, bridge).await?;
+        let (client, events, socket) = connect(ovs_rundir, bridge, Some(&metrics)).await?;
         let all = vec![FlowMonitorRequest::everything(1)];
         client.monitor_flows(all).await.map_err(|error| unreachable(&socket, &error))?;
         Ok(Self {
@@ -86,7 +86,7 @@ impl Switch {
     pub(super) async fn next(&mut self) -> Told {
         match self.events.next().await {
             Some(event) => self.note(event),
-            None => Told::Closed("the connection has ended".to_owned()),
+            None => Told::Closed(CloseReason::Unused),
         }
     }
 
@@ -120,9 +120,10 @@ impl Switch {
             }
             Event::Error(error) => {
                 tracing::warn!(%error, "the switch reports an error");
+                self.metrics.links.error("switch", "reported");
                 Told::Nothing
             }
-            Event::Closed(reason) => Told::Closed(reason.to_string()),
+            Event::Closed(reason) => Told::Closed(reason),
             _ => Told::Nothing,
         }
     }
@@ -135,6 +136,7 @@ impl Switch {
         if self.read_at.is_none_or(|at| at <= Instant::now()) {
             self.read().await?;
         }
+        self.metrics.monitor_paused.set(self.flows.is_paused().into());
         let announced_at = self.announced_at.clone();
         Ok(Some(Survey { announced_at, ..Survey::of(self.flows.iter()) }))
     }
@@ -197,7 +199,8 @@ impl Switch {
             // What they have counted goes with them.
             self.count().await?;
         }
-        let result = self.client.bundle(mods.clone()).await;
+        let sent = self.client.bundle(mods.clone());
+        let result = self.metrics.links.timed("switch", BundleError::label, sent).await;
         self.metrics.bundle(mods.len(), result.is_ok());
         match result {
             Ok(()) => Ok(()),
@@ -227,7 +230,7 @@ impl Switch {
 /// Takes every flow of ours off a bridge, whatever it was there for; returns
 /// those that were there.
 pub(super) async fn clean_up(ovs_rundir: &Path, bridge: &str) -> Result<Vec<FlowStats>, Problem> {
-    let (client, _events, socket) = connect(ovs_rundir, bridge).await?;
+    let (client, _events, socket) = connect(ovs_rundir, bridge, None).await?;
     let failed = |error: openflow_rs::Error| unreachable(&socket, &error);
     let flows = ours(&client).await.map_err(failed)?;
     if !flows.is_empty() {
@@ -246,13 +249,22 @@ pub(super) async fn clean_up(ovs_rundir: &Path, bridge: &str) -> Result<Vec<Flow
 }
 
 /// A connection to a bridge's management socket, whose path is returned as well.
-pub(super) async fn connect(ovs_rundir: &Path, bridge: &str) -> Result<(Client, Events, String), Problem> {
+pub(super) async fn connect(
+    ovs_rundir: &Path,
+    bridge: &str,
+    metrics: Option<&AgentMetrics>,
+) -> Result<(Client, Events, String), Problem> {
     let socket = ovs_rundir.join(format!("{bridge}.mgmt"));
     let said = socket.display().to_string();
     let config = Config { controller_id: CONTROLLER_ID, ..Config::default() };
     match Client::connect(&Target::Unix(socket), config).await {
         Ok((client, events)) => Ok((client, events, said)),
-        Err(error) => Err(unreachable(&said, &error)),
+        Err(error) => {
+            if let Some(metrics) = metrics {
+                metrics.links.error("switch", error.label());
+            }
+            Err(unreachable(&said, &error))
+        }
     }
 }
 

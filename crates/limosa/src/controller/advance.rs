@@ -11,6 +11,7 @@ use limosa_protocol::object::{Barrier, ConditionType, Migration, Progress, Resto
 
 use super::databases::{Mark, Pin, View, WriteError};
 use super::{Controller, RETRY, sooner};
+use crate::logging;
 use crate::store::{Key, StoreError};
 
 /// How many writes to the store are under way at once.
@@ -122,11 +123,9 @@ impl Controller<'_> {
         if self.fence.as_ref().is_some_and(|fence| !fence.may_write()) {
             return Err(WriteError::NotLeading);
         }
-        let result = self.databases.set_options(pins).await;
+        let written = self.databases.set_options(pins);
+        let result = self.metrics.links.timed("northbound", WriteError::label, written).await;
         self.deposed |= matches!(result, Err(WriteError::Deposed { .. }));
-        if result.is_err() {
-            self.metrics.write_errors.with_label_values(&["northbound"]).inc();
-        }
         result
     }
 
@@ -136,12 +135,13 @@ impl Controller<'_> {
         migrations: &mut [Migration],
         writes: Vec<(usize, Progress)>,
     ) -> BTreeSet<usize> {
-        let store = &*self.store;
+        let (store, links) = (&*self.store, &self.metrics.links);
         let changed = writes.into_iter().filter(|(i, progress)| *progress != migrations[*i].status.progress);
         let written = changed.map(|(i, progress)| {
             let key = Key::of(&migrations[i]);
             async move {
-                let result = store.put_progress(&key, progress.clone()).await;
+                let written = store.put_progress(&key, progress.clone());
+                let result = links.timed("store", StoreError::label, written).await;
                 (i, key, progress, result)
             }
         });
@@ -153,12 +153,11 @@ impl Controller<'_> {
                 // Deleted: the next snapshot will show it.
                 Ok(()) | Err(StoreError::NotFound(_)) => {
                     self.metrics.note(migration, &progress);
-                    log(migration, &progress);
+                    logging::span(migration).in_scope(|| log(migration, &progress));
                     self.written.insert(key, progress.clone());
                     migration.status.progress = progress;
                 }
                 Err(error) => {
-                    self.metrics.write_errors.with_label_values(&["store"]).inc();
                     if matches!(error, StoreError::Conflict(_)) {
                         self.written.remove(&key);
                     }
@@ -171,7 +170,7 @@ impl Controller<'_> {
     }
 
     fn put_off(&mut self, migration: &Migration, error: &dyn std::error::Error) {
-        tracing::error!(migration = migration.full_name(), "{error}");
+        logging::span(migration).in_scope(|| tracing::error!("{error}"));
         self.not_before.insert(Key::of(migration), Instant::now() + RETRY);
     }
 }
@@ -249,24 +248,17 @@ fn barrier(change: &Change, nb_cfg: i64) -> Option<Barrier> {
 
 /// One line for each step, and one for each new reason to wait.
 fn log(migration: &Migration, progress: &Progress) {
-    let name = migration.full_name();
     let condition =
         |progress: &Progress, kind| progress.condition(kind).map(|c| c.message.clone()).unwrap_or_default();
     if progress.phase != migration.phase() {
-        let (spec, phase) = (&migration.spec, progress.phase);
+        let phase = progress.phase;
         let why = phase.is_final().then(|| format!(": {}", condition(progress, ConditionType::Succeeded)));
         let why = why.unwrap_or_default();
-        tracing::info!(
-            migration = name,
-            port = spec.port,
-            from = spec.from,
-            to = spec.target(),
-            "{phase}{why}"
-        );
+        tracing::info!("{phase}{why}");
         return;
     }
     let waiting = condition(progress, ConditionType::Progressing);
     if waiting != condition(&migration.status.progress, ConditionType::Progressing) && !waiting.is_empty() {
-        tracing::info!(migration = name, phase = %progress.phase, "{waiting}");
+        tracing::info!(phase = %progress.phase, "{waiting}");
     }
 }

@@ -6,6 +6,7 @@
 //! do not hold; whatever is interrupted is decided again.
 
 mod advance;
+mod audit;
 mod databases;
 mod election;
 mod kubevirt;
@@ -24,6 +25,7 @@ use crate::lease::Fence;
 use crate::metrics::{self, ControllerMetrics, Readiness};
 use crate::shutdown::Shutdown;
 use crate::store::{Key, Place, Snapshot, Store};
+use audit::Audit;
 use databases::{Databases, WriteError};
 pub(crate) use databases::{LEADER, MARK};
 pub(crate) use election::LeaseOptions;
@@ -54,6 +56,8 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
         metrics::serve(listen, metrics.registry.clone(), readiness).await?;
     }
     let databases = Databases::open(options.nb, options.sb, options.tls);
+    metrics.links.follow("northbound", &databases.nb);
+    metrics.links.follow("southbound", &databases.sb);
     let mut desk = Desk { databases, kubevirt: None, retain: options.retain, metrics, ready };
     match &options.store {
         Place::Kubernetes(access) => {
@@ -97,6 +101,7 @@ impl Desk {
             retain: self.retain,
             written: BTreeMap::new(),
             not_before: BTreeMap::new(),
+            audit: Audit::default(),
             metrics: &self.metrics,
             ready: &self.ready,
         }
@@ -120,6 +125,7 @@ struct Controller<'a> {
     /// the database that could not be noted in the store wakes the controller by
     /// itself, and would be made again at once.
     not_before: BTreeMap<Key, Instant>,
+    audit: Audit,
     metrics: &'a ControllerMetrics,
     ready: &'a watch::Sender<Readiness>,
 }
@@ -127,6 +133,7 @@ struct Controller<'a> {
 impl Controller<'_> {
     /// Works until another controller leads.
     async fn follow(&mut self) -> anyhow::Result<()> {
+        self.metrics.leads(true);
         let mut objects = self.store.watch();
         let (mut nb, mut sb) = (self.databases.nb.subscribe(), self.databases.sb.subscribe());
         let mut unreadable = Vec::new();
@@ -167,10 +174,6 @@ impl Controller<'_> {
             tracing::error!(%error, "the databases do not follow the ports of the migrations");
             return Some(RETRY);
         }
-        for (database, session) in [("northbound", &self.databases.nb), ("southbound", &self.databases.sb)] {
-            let connected = session.replica().connected;
-            self.metrics.connected.with_label_values(&[database]).set(connected.into());
-        }
         let trouble = self.databases.trouble();
         let ready = trouble.as_ref().map(|trouble| trouble.message.clone());
         let ready = ready.or_else(|| snapshot.trouble.clone()).map_or(Ok(()), Err);
@@ -186,7 +189,18 @@ impl Controller<'_> {
             let next = kubevirt.turn(snapshot, &self.databases.view().nodes(), &*self.store).await;
             wait = sooner(wait, next);
         }
-        sooner(wait, self.advance(&mut migrations).await)
+        wait = sooner(wait, self.advance(&mut migrations).await);
+        self.see_chassis();
+        self.metrics.waiting.set(self.not_before.len() as i64);
+        let due = self.audit.turn(snapshot, &migrations, self.databases, self.metrics).await;
+        sooner(wait, Some(due))
+    }
+
+    fn see_chassis(&self) {
+        let cluster = self.databases.view().cluster;
+        let newest = cluster.nb_cfg.values().max().copied().unwrap_or_default();
+        self.metrics.chassis.set(cluster.hostnames.len() as i64);
+        self.metrics.behind.set(cluster.nb_cfg.values().filter(|nb_cfg| **nb_cfg < newest).count() as i64);
     }
 
     /// Lets go of what has ended, and deletes what has ended long ago.
@@ -245,6 +259,12 @@ impl Controller<'_> {
             migration.status.progress = progress.clone();
         }
         migration
+    }
+}
+
+impl Drop for Controller<'_> {
+    fn drop(&mut self) {
+        self.metrics.leads(false);
     }
 }
 

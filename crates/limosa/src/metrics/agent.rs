@@ -1,138 +1,163 @@
 //! What an agent counts: its bridge, its flows and what they did.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use limosa_protocol::object::Connections;
-use limosa_protocol::{Cookie, Purpose, Role, Step};
-use ofpacket::{FlowKey, FlowStats};
-use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-};
+use limosa_protocol::{Role, Step};
+use ofpacket::FlowStats;
+use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, Registry};
 
-use super::{build_info, register};
+use super::flows::{FlowCounts, FlowMetrics};
+use super::{Links, Maker};
 
 /// From a wipe on an idle bridge (about a millisecond) to one that waits for
-/// ovn-controller's flows (seconds).
-const RECOVERY: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5, 10.0];
+/// ovn-controller's flows (seconds); also how late the flow monitor is, and how
+/// soon a guest is reached.
+const MILLISECONDS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5, 10.0];
+/// From a guest that hardly stops to one that had nothing to say before it did.
+const SILENCE: [f64; 8] = [0.05, 0.1, 0.2, 0.5, 1.0, 2.5, 10.0, 60.0];
+
+const ROLES: [&str; 3] = ["Source", "Target", "Bystander"];
+const STEPS: [&str; 8] =
+    ["Armed", "Activated", "Bound", "Carried", "Opened", "Switched", "Redirected", "Cleaned"];
+/// Of [`limosa_protocol::object::Problem`], as far as it concerns the whole agent.
+const PROBLEMS: [&str; 5] =
+    ["SwitchUnreachable", "OvsdbUnreachable", "NoBridge", "FlowsRefused", "FlowMonitorWrong"];
+/// What becomes of a tracked connection; see "Connections" in ARCHITECTURE.md.
+const CONNECTIONS: [&str; 9] = [
+    "carried",
+    "translated",
+    "helper",
+    "child",
+    "label",
+    "protocol",
+    "sequence_check",
+    "too_many",
+    "unreadable",
+];
 
 #[derive(Debug, Clone)]
 pub(crate) struct AgentMetrics {
     pub(crate) registry: Registry,
-    /// The connections that are there: `openflow`, `ovsdb`, `store`.
-    pub(crate) connected: IntGaugeVec,
-    /// Connections that were made to the switch.
-    pub(crate) connects: IntCounter,
+    /// The connections: `switch`, `local_database`, `store`.
+    pub(crate) links: Links,
     /// What kept the agent from working, by reason.
     pub(crate) problems: IntCounterVec,
     /// Guests that were heard to announce themselves.
     pub(crate) announcements: IntCounter,
     /// Statuses that the store does not show yet.
     pub(crate) unwritten: IntGauge,
-    flows: IntGauge,
-    packets: IntCounterVec,
-    bytes: IntCounterVec,
+    /// The switch has stopped telling of flows.
+    pub(crate) monitor_paused: IntGauge,
+    /// Flows of Limosa that the switch shows.
+    pub(crate) standing: IntGauge,
+    /// Flows in place that others took away, and that are not back.
+    pub(crate) missing: IntGauge,
     flow_mods: IntCounterVec,
     steps: IntCounterVec,
     connections: IntCounterVec,
     wipes: IntCounter,
     recovery: Histogram,
+    monitor_lag: Histogram,
+    activation: Histogram,
+    silence: Histogram,
+    flows: FlowMetrics,
     counts: Arc<Mutex<FlowCounts>>,
 }
 
 impl AgentMetrics {
     pub(crate) fn new() -> Self {
         let registry = Registry::new();
-        build_info(&registry);
-        let counters = |name, help, labels: &[&str]| {
-            register(&registry, IntCounterVec::new(Opts::new(name, help), labels))
-        };
-        let counter = |name, help| register(&registry, IntCounter::new(name, help));
-        let gauge = |name, help| register(&registry, IntGauge::new(name, help));
-        let recovery = HistogramOpts::new(
-            "limosa_agent_wipe_recovery_seconds",
-            "Time from the loss of flows that were in place until all of them were back.",
-        );
-        let metrics = Self {
-            connected: register(
-                &registry,
-                IntGaugeVec::new(
-                    Opts::new(
-                        "limosa_agent_connected",
-                        "Whether the agent is connected to the switch, to the local database and to the store.",
-                    ),
-                    &["to"],
-                ),
-            ),
-            connects: counter("limosa_agent_openflow_connects_total", "Connections made to the switch."),
-            problems: counters(
+        let make = Maker(&registry);
+        make.build_info();
+        Self {
+            links: Links::new(&registry, &["switch", "local_database", "store"]),
+            problems: make.counters(
                 "limosa_agent_problems_total",
                 "Times that something began to keep the agent from working, by reason.",
-                &["reason"],
+                &[("reason", &PROBLEMS)],
             ),
-            announcements: counter(
+            announcements: make.counter(
                 "limosa_agent_announcements_total",
                 "Announcements of guests (RARP) that the switch told of.",
             ),
-            unwritten: gauge("limosa_agent_unwritten_statuses", "Statuses that the store does not show yet."),
-            flows: gauge("limosa_agent_flows", "Flows of Limosa on the integration bridge."),
-            packets: counters(
-                "limosa_flow_packets_total",
-                "Packets that Limosa's flows took, by what the flow is there for.",
-                &["purpose"],
+            unwritten: make
+                .gauge("limosa_agent_unwritten_statuses", "Statuses that the store does not show yet."),
+            monitor_paused: make.gauge(
+                "limosa_agent_flow_monitor_paused",
+                "Whether the switch has stopped telling of changed flows because the agent reads too slowly.",
             ),
-            bytes: counters(
-                "limosa_flow_bytes_total",
-                "Bytes that Limosa's flows took, by what the flow is there for.",
-                &["purpose"],
+            standing: make.gauge("limosa_agent_flows", "Flows of Limosa on the integration bridge."),
+            missing: make.gauge(
+                "limosa_agent_flows_missing",
+                "Flows in place that others took away and that are not back yet.",
             ),
-            flow_mods: counters(
+            flow_mods: make.counters(
                 "limosa_agent_flow_mods_total",
                 "Changes of flows, by how the switch took them.",
-                &["outcome"],
+                &[("outcome", &["done", "failed"])],
             ),
-            steps: counters(
+            steps: make.counters(
                 "limosa_agent_steps_total",
                 "Steps of migrations that this chassis has taken.",
-                &["role", "step"],
+                &[("role", &ROLES), ("step", &STEPS)],
             ),
-            connections: counters(
+            connections: make.counters(
                 "limosa_agent_connections_total",
                 "Tracked connections of ports that left, by whether the target was given them or why not.",
-                &["outcome"],
+                &[("outcome", &CONNECTIONS)],
             ),
-            wipes: counter(
+            wipes: make.counter(
                 "limosa_agent_wipes_total",
                 "Times that flows in place were lost and had to be put back.",
             ),
-            recovery: register(&registry, Histogram::with_opts(recovery.buckets(RECOVERY.to_vec()))),
+            recovery: make.histogram(
+                "limosa_agent_wipe_recovery_seconds",
+                "Time from the loss of flows that were in place until all of them were back.",
+                &MILLISECONDS,
+            ),
+            monitor_lag: make.histogram(
+                "limosa_agent_flow_monitor_lag_seconds",
+                "Time from the switch's answer to a bundle until its flow monitor has shown all of it.",
+                &MILLISECONDS,
+            ),
+            activation: make.histogram(
+                "limosa_agent_activation_seconds",
+                "Time from a guest's announcement until its port on the target was given the first packet, if one came within a second.",
+                &MILLISECONDS,
+            ),
+            silence: make.histogram(
+                "limosa_agent_silence_seconds",
+                "Time from the last packet of a guest's port on the source until its announcement on the target, to 50 ms.",
+                &SILENCE,
+            ),
+            flows: FlowMetrics::new(&registry),
             counts: Arc::default(),
             registry,
-        };
-        for purpose in Purpose::ALL {
-            metrics.packets.with_label_values(&[purpose.label()]);
-            metrics.bytes.with_label_values(&[purpose.label()]);
         }
-        for outcome in ["done", "failed"] {
-            metrics.flow_mods.with_label_values(&[outcome]);
-        }
-        for to in ["openflow", "ovsdb", "store"] {
-            metrics.connected.with_label_values(&[to]);
-        }
-        metrics
+    }
+
+    /// Which chassis this is.
+    pub(crate) fn chassis(&self, name: &str) {
+        Maker(&self.registry).info("limosa_agent_info", "The chassis of this agent.", "chassis", name);
     }
 
     /// Takes in the counters of all our flows as they are now. What stood
     /// before a connection was lost is not counted again after it.
     pub(crate) fn count(&self, flows: &[FlowStats]) {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner).add(flows, self);
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner).add(flows, &self.flows);
     }
 
     /// A bundle of so many flow mods was carried out, or not.
     pub(crate) fn bundle(&self, flow_mods: usize, done: bool) {
         let outcome = if done { "done" } else { "failed" };
         self.flow_mods.with_label_values(&[outcome]).inc_by(flow_mods as u64);
+    }
+
+    /// The flow monitor has shown what a bundle has changed.
+    pub(crate) fn shown(&self, after: Duration) {
+        self.monitor_lag.observe(after.as_secs_f64());
     }
 
     /// This chassis has taken a step.
@@ -148,71 +173,25 @@ impl AgentMetrics {
         }
     }
 
+    /// Flows that were in place were lost.
+    pub(crate) fn wiped(&self, flows: usize) {
+        self.wipes.inc();
+        self.missing.set(flows as i64);
+    }
+
     /// Flows that were in place were lost, and are back.
     pub(crate) fn recovered(&self, after: Duration) {
         self.recovery.observe(after.as_secs_f64());
+        self.missing.set(0);
     }
 
-    /// Flows that were in place were lost.
-    pub(crate) fn wiped(&self) {
-        self.wipes.inc();
+    /// A guest that has announced itself was given its first packet.
+    pub(crate) fn reached(&self, after: Duration) {
+        self.activation.observe(after.as_secs_f64());
     }
-}
 
-/// Adds up what flows have counted, each of which begins at zero and may be
-/// replaced by another at any time.
-#[derive(Debug, Default)]
-struct FlowCounts {
-    last: HashMap<(u64, FlowKey), (u64, u64)>,
-}
-
-impl FlowCounts {
-    fn add(&mut self, flows: &[FlowStats], metrics: &AgentMetrics) {
-        metrics.flows.set(flows.len() as i64);
-        let mut now = HashMap::with_capacity(flows.len());
-        for stats in flows {
-            let key = (stats.flow.cookie, stats.flow.key());
-            let counts = (stats.packet_count, stats.byte_count);
-            let last = self.last.get(&key).copied().filter(|last| last.0 <= counts.0 && last.1 <= counts.1);
-            let last = last.unwrap_or_default();
-            if let Some(cookie) = Cookie::decode(stats.flow.cookie) {
-                let purpose = [cookie.purpose.label()];
-                metrics.packets.with_label_values(&purpose).inc_by(counts.0 - last.0);
-                metrics.bytes.with_label_values(&purpose).inc_by(counts.1 - last.1);
-            }
-            now.insert(key, counts);
-        }
-        self.last = now;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use ofpacket::{Flow, Match, OxmField};
-
-    use super::*;
-
-    #[test]
-    fn counts_go_on_over_flows_that_are_replaced() {
-        let metrics = AgentMetrics::new();
-        let stats = |port: u32, packet_count| {
-            let cookie = Cookie { migration: 1, role: Role::Target, purpose: Purpose::GateOut }.encode();
-            let match_ = Match::new().with(OxmField::IN_PORT, port);
-            let flow = Flow::new(0, 1100, match_, vec![]).with_cookie(cookie);
-            FlowStats {
-                flow,
-                duration: Duration::ZERO,
-                idle: None,
-                packet_count,
-                byte_count: 10 * packet_count,
-            }
-        };
-        for read in
-            [vec![stats(1, 5)], vec![stats(1, 7), stats(2, 1)], vec![stats(1, 3)], vec![], vec![stats(1, 3)]]
-        {
-            metrics.count(&read);
-        }
-        assert_eq!(metrics.packets.with_label_values(&["gate_out"]).get(), 5 + 2 + 1 + 3 + 3);
-        assert_eq!(metrics.bytes.with_label_values(&["gate_out"]).get(), 140);
+    /// A guest has said nothing for so long until it announced itself.
+    pub(crate) fn silent(&self, seconds: f64) {
+        self.silence.observe(seconds);
     }
 }

@@ -145,3 +145,27 @@ pub(crate) enum StoreError {
     #[error("the Kubernetes API does not answer: {0}")]
     Unreachable(String),
 }
+
+impl StoreError {
+    /// A stable name for metrics.
+    pub(crate) const fn label(&self) -> &'static str {
+        match self {
+            Self::Exists(_) => "exists",
+            Self::NotFound(_) => "not_found",
+            Self::BadName { .. } => "bad_name",
+            Self::TargetSet { .. } => "target_set",
+            Self::Returning(_) => "returning",
+            Self::NoStore { .. } => "no_store",
+            Self::Io { .. } => "io",
+            Self::Unreadable { .. } => "unreadable",
+            Self::NoCluster(_) => "no_cluster",
+            Self::NoDefinition => "no_definition",
+            Self::Forbidden(_) => "forbidden",
+            Self::Unauthorized(_) => "unauthorized",
+            Self::Refused(_) => "refused",
+            Self::Conflict(_) => "conflict",
+            Self::NotLeading => "not_leading",
+            Self::Unreachable(_) => "unreachable",
+        }
+    }
+}

@@ -79,6 +79,18 @@ impl WriteError {
     pub(crate) const fn is_of_one_port(&self) -> bool {
         matches!(self, Self::NoPort(_) | Self::Changed(_))
     }
+
+    /// A stable name for metrics.
+    pub(crate) fn label(&self) -> &'static str {
+        match self {
+            Self::Deposed { .. } => "deposed",
+            Self::NoPort(_) => "no_port",
+            Self::NotLeading => "not_leading",
+            Self::NoGlobal => "no_global",
+            Self::Changed(_) => "changed",
+            Self::Transact(error) => error.label(),
+        }
+    }
 }
 
 impl Databases {
@@ -101,6 +113,18 @@ impl Databases {
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// The marks on all ports, by port: which migration each says it is pinned by.
+    pub(crate) async fn marks(&self) -> Result<Vec<(String, String)>, TransactError> {
+        let any = [Clause::new("external_ids", Function::NotEqual, Datum::map::<&str, &str>([]))];
+        let select = Transaction::new().select(LSP, any, ["name", "external_ids"]);
+        let rows = self.nb.transact(select).await?.pop().map(|select| select.rows).unwrap_or_default();
+        let mark = |row: &Row| {
+            let migration = row.map_get("external_ids", MARK)?.to_owned();
+            Some((row.str("name")?.to_owned(), migration))
+        };
+        Ok(rows.iter().filter_map(mark).collect())
     }
 
     /// Whom the database names, asked of the server: a replica may not show it yet.

@@ -18,7 +18,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use limosa_kubevirt::{Existing, Intent, Nodes, Options, Pod, Seen, Vmi, Vmim, Wanted, intent};
 use limosa_protocol::object::{Migration, OwnerReference, Want, to_microseconds};
-use prometheus::{IntCounterVec, Opts, Registry};
+use prometheus::{IntCounterVec, Registry};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -66,11 +66,7 @@ impl Kubevirt {
         registry: &Registry,
         tasks: JoinSet<()>,
     ) -> Self {
-        let help =
-            "What was done about KubeVirt's migrations and interfaces: made, or the reason why nothing was.";
-        let outcomes = IntCounterVec::new(Opts::new("limosa_kubevirt_outcomes_total", help), &["outcome"]);
-        let outcomes = crate::metrics::register(registry, outcomes);
-        outcomes.with_label_values(&["Made"]);
+        let outcomes = crate::metrics::kubevirt_outcomes(registry);
         let (made, asked) = (BTreeMap::new(), BTreeMap::new());
         Self { view, options, herald, made, asked, outcomes, _tasks: tasks }
     }
