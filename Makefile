@@ -5,16 +5,18 @@
 #   make bench  the crates beside what else does the same; reports in target/bench/
 #   make fuzz   what nobody would send, to every decoder for FUZZ_SECONDS
 #   make book   docs/ as a book, in target/book
+#   make image  the static program and its image, in target/image/; make sbom: what is in it
+#   make deny   licences, advisories and duplicates among the dependencies; make msrv: the oldest Rust that will do
 
 CARGO ?= cargo
 FUZZ_SECONDS ?= 60
 
-.PHONY: demo test chaos bench fuzz book lint build prerequisites apiserver
+.PHONY: demo test chaos bench fuzz book lint build prerequisites apiserver helm image sbom deny msrv
 
 demo: build
 	target/debug/limosa-lab demo --out target/demo
 
-test: build apiserver
+test: build apiserver helm
 	$(CARGO) test --workspace --no-fail-fast
 
 chaos: build
@@ -64,3 +66,33 @@ prerequisites:
 # The Kubernetes API server of the tests; some 4 minutes, once.
 apiserver: prerequisites
 	@sh integration/kubernetes/build-apiserver.sh
+
+# The Helm of the tests.
+helm: prerequisites
+	@sh integration/kubernetes/fetch-tools.sh helm
+
+# A release build of everything for musl.
+image: prerequisites
+	@sh integration/kubernetes/build-image.sh
+
+sbom: target/tools/bin/cargo-cyclonedx
+	@mkdir -p target/image
+	PATH=$(CURDIR)/target/tools/bin:$$PATH $(CARGO) cyclonedx --quiet --format json --target x86_64-unknown-linux-musl \
+	    --manifest-path crates/limosa/Cargo.toml --override-filename limosa.cdx
+	@mv crates/limosa/limosa.cdx.json target/image/
+	@rm -f crates/*/limosa.cdx.json integration/limosa.cdx.json bench/limosa.cdx.json
+
+target/tools/bin/cargo-cyclonedx:
+	$(CARGO) install --locked --root target/tools --target-dir target/tools/build cargo-cyclonedx
+
+# The advisories come from the network; DENY="licenses bans sources" does without.
+DENY ?= all
+deny:
+	@sh integration/kubernetes/fetch-tools.sh cargo-deny
+	$${LIMOSA_CACHE:-target/tools}/kube/cargo-deny check $(DENY)
+
+# The rust-version of Cargo.toml, by its rustup.
+msrv:
+	@set -e; version=$$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml); \
+	    rustup toolchain install --profile minimal $$version; \
+	    CARGO_TARGET_DIR=target/msrv cargo +$$version check --workspace --locked

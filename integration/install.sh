@@ -6,9 +6,10 @@ set -eu
 
 PACKAGES="openvswitch-switch ovn-central ovn-host iproute2 ethtool util-linux procps mount
  qemu-system-x86 busybox-static cpio gzip xz-utils gcc libc6-dev ca-certificates etcd-server prometheus
- libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients"
+ libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients buildah"
 # Another package of the same program may be there, and they do not go together.
 command -v kubectl >/dev/null || PACKAGES="$PACKAGES kubernetes-client"
+python3 -m pip --version >/dev/null 2>&1 || PACKAGES="$PACKAGES python3-pip"
 
 # Downloaded, not installed, when the guest is built for the first time.
 KERNEL=linux-image-cloud-amd64

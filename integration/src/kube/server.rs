@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use kube::Client;
 use kube::config::Kubeconfig;
 use rustix::process::Signal;
@@ -197,7 +197,11 @@ const ADMIN_TOKEN: &str = "lab-admin";
 impl Own {
     /// Starts etcd, and arranges everything for the server.
     async fn launch() -> Result<Self> {
-        let program = program()?;
+        let script = format!(
+            "integration/kubernetes/build-apiserver.sh (some 4 minutes, once), or set {TEST_CLUSTER}=1 and KUBECONFIG to \
+             use another cluster"
+        );
+        let program = tool("kube-apiserver", &script)?;
         programs_present(&[("etcd", "etcd-server"), ("nsenter", "util-linux")])?;
         let holder = Holder::start()?;
         let dir = RunDir::create(holder.pid())?;
@@ -288,19 +292,13 @@ async fn is_ready(client: &Client) -> bool {
     }
 }
 
-/// The kube-apiserver that `integration/kubernetes/build-apiserver.sh` has built.
-fn program() -> Result<PathBuf> {
+/// A program that a script of `integration/kubernetes` has put into the cache.
+pub(super) fn tool(name: &str, script: &str) -> Result<PathBuf> {
     let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools");
     let cache = std::env::var_os(CACHE).map_or(tools, PathBuf::from);
-    let program = cache.join("kube/kube-apiserver");
-    if !program.is_file() {
-        bail!(
-            "no kube-apiserver at {}: run integration/kubernetes/build-apiserver.sh (some 4 minutes, once), or set \
-             {TEST_CLUSTER}=1 and KUBECONFIG to use another cluster",
-            program.display()
-        );
-    }
-    program.canonicalize().context("find kube-apiserver")
+    let program = cache.join("kube").join(name);
+    ensure!(program.is_file(), "no {name} at {}: run {script}", program.display());
+    program.canonicalize().with_context(|| format!("find {name}"))
 }
 
 /// An address in 127.0.0.0/8 on which nobody listens yet.

@@ -59,6 +59,8 @@ pub(crate) struct Options {
     pub(crate) ovs_rundir: PathBuf,
     pub(crate) store: Place,
     pub(crate) metrics_listen: Option<SocketAddr>,
+    /// How long to go on for migrations under way, when asked to end.
+    pub(crate) linger: Duration,
 }
 
 pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
@@ -104,7 +106,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
         unseen: None,
         strays: Strays::default(),
     };
-    agent.follow(objects, shutdown).await
+    agent.follow(objects, shutdown, options.linger).await
 }
 
 struct Agent {
@@ -133,11 +135,16 @@ impl Agent {
         mut self,
         mut objects: watch::Receiver<Arc<Snapshot>>,
         mut shutdown: Shutdown,
+        linger: Duration,
     ) -> anyhow::Result<()> {
         let mut database = self.local.subscribe();
         let mut snapshot = objects.borrow_and_update().clone();
         let mut wake = self.turn(&snapshot).await;
+        let mut end = None::<Instant>;
         loop {
+            if end.is_some_and(|end| end <= Instant::now() || !self.has_a_part(&snapshot)) {
+                return Ok(());
+            }
             let mut changed = tokio::select! {
                 changed = objects.changed() => changed.map(|()| true).context("the store has gone")?,
                 changed = database.changed() => {
@@ -146,7 +153,14 @@ impl Agent {
                 told = next(&mut self.switch) => self.hear(told, &snapshot),
                 carried = self.carrier.next() => self.note_connections(carried, &snapshot),
                 () = sleep_until(wake) => true,
-                () = shutdown.asked() => return Ok(()),
+                () = sleep_until(end) => false,
+                () = shutdown.asked() => {
+                    // Whoever asks twice does not want to wait.
+                    let patience = if end.is_none() { linger } else { Duration::ZERO };
+                    tracing::info!(patience = patience.as_secs(), "asked to end");
+                    end = Some(Instant::now() + patience);
+                    false
+                }
             };
             // What else is here already belongs to the same picture.
             while let Some(told) = self.switch.as_mut().and_then(|(_, switch)| switch.try_next()) {
@@ -158,6 +172,17 @@ impl Agent {
                 wake = self.turn(&snapshot).await;
             }
         }
+    }
+
+    /// Whether a migration under way is from or to this chassis, or the store
+    /// still misses that nothing of one is left here.
+    fn has_a_part(&self, snapshot: &Snapshot) -> bool {
+        snapshot.migrations.values().any(|migration| {
+            let shown = migration.status.nodes.get(&self.chassis);
+            let concerned =
+                migration.role_of(&self.chassis) != Role::Bystander && !migration.phase().is_final();
+            concerned || shown.is_some_and(|shown| !shown.has(Step::Cleaned))
+        })
     }
 
     /// Takes in what the switch tells; false if nothing follows from it.

@@ -3,6 +3,7 @@
 mod args;
 mod back;
 mod check;
+mod drain;
 mod explain;
 mod flows;
 mod manual;
@@ -75,6 +76,8 @@ enum Verb {
     /// announced itself on the target. The port goes back; there is no way to
     /// take this back. Where the guest runs on the target it cuts the guest off.
     Return(back::ReturnArgs),
+    /// Wait until no migration is under way and no chassis has anything left of one
+    Drain(drain::DrainArgs),
     /// Show the migrations of a store
     Status(status::StatusArgs),
     /// Follow migrations live, until they have ended or Ctrl-C
@@ -108,6 +111,9 @@ struct AgentArgs {
     /// Take every flow of ours off the bridge, print what was there, and end; for a node whose agent is uninstalled
     #[arg(long)]
     cleanup: bool,
+    /// When asked to end, go on for so long while a migration from or to this chassis is under way; its flows stay in any case
+    #[arg(long, env = "LIMOSA_LINGER", value_name = "SECONDS", default_value = "0", value_parser = parse_seconds)]
+    linger: Duration,
     #[command(flatten)]
     metrics: MetricsArgs,
     #[command(flatten)]
@@ -192,6 +198,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
                 ovs_rundir: args.node.ovs_rundir,
                 store: args.store.place(),
                 metrics_listen: args.metrics.metrics_listen,
+                linger: args.linger,
             })
             .await?;
             Ok(ExitCode::SUCCESS)
@@ -209,6 +216,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Verb::Wait(args) => migrate::wait(args).await,
         Verb::Abort(args) => back::abort(args).await,
         Verb::Return(args) => back::go_back(args).await,
+        Verb::Drain(args) => drain::drain(args).await,
         Verb::Status(args) => status::status(args).await,
         Verb::Watch(args) => watch::watch(args).await,
         Verb::Timeline(args) => timeline::timeline(args).await,
