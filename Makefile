@@ -19,14 +19,17 @@ demo: build
 test: build apiserver helm
 	$(CARGO) test --workspace --no-fail-fast
 
-chaos: build
+chaos: build apiserver
 	target/debug/limosa-lab chaos --out target/chaos
+	LIMOSA_CASES=all $(CARGO) test -p limosa-lab --test kube_cases -- --nocapture whoever
 
-bench: prerequisites
+bench: prerequisites apiserver
 	$(CARGO) bench -p limosa-bench --features rovs
 	$(CARGO) run --release -p limosa-bench --features rovs --bin limosa-bench-codec
 	$(CARGO) run --release -p limosa-bench --features rovs -- openflow
 	$(CARGO) run --release -p limosa-bench --features rovs -- ovsdb
+	$(CARGO) build --release -p limosa
+	$(CARGO) run --release -p limosa-bench --features rovs -- kubernetes
 
 # What is found goes into target/fuzz/corpus; the committed inputs are read, not changed. The code has no unsafe for a
 # sanitizer to watch, and without one it runs on a stable toolchain.

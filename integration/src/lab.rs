@@ -39,7 +39,7 @@ const PROGRAMS: [(&str, &str); 9] = [
 /// What a lab is to be like.
 #[derive(Debug, Clone)]
 pub struct LabOptions {
-    /// How many chassis, 1 to 250.
+    /// How many chassis, 0 to 250.
     pub chassis: usize,
     /// The MTU of the fabric, bytes. Tunnels add 58 bytes to a frame and
     /// the endpoints send 1500.
@@ -78,7 +78,7 @@ impl Lab {
     /// When a program is missing (the text says which package has it), when
     /// not root, or when a daemon does not start.
     pub async fn start(options: LabOptions) -> Result<Self> {
-        ensure!((1..=250).contains(&options.chassis), "a lab has 1 to 250 chassis");
+        ensure!(options.chassis <= 250, "a lab has 0 to 250 chassis");
         programs_present(&PROGRAMS)?;
         let alone = options.alone;
         let turn = spawn_blocking(move || turn(alone)).await.context("wait for other labs")??;

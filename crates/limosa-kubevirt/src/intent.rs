@@ -27,8 +27,6 @@ use crate::{Why, resolve};
 /// On a VirtualMachineInstance or a migration of it: carry it out although the
 /// port's options say that the CNI does.
 pub const TAKE_OVER: &str = "limosa.io/take-over";
-/// On a VirtualMachineInstance: keep its ports pinned to the chassis it runs on.
-pub const PIN: &str = "limosa.io/pin";
 
 /// The longest name that an object may have: a DNS label.
 const NAME_MAX: usize = 63;
@@ -38,6 +36,8 @@ const NAME_MAX: usize = 63;
 pub struct Options {
     /// As if everything had the annotation [`TAKE_OVER`].
     pub take_over: bool,
+    /// Instances may ask for [standing pins](crate::pin).
+    pub pins: bool,
 }
 
 /// What is seen of one migration of KubeVirt.
@@ -77,8 +77,6 @@ pub struct Intent {
     pub objects: Vec<Wanted>,
     /// What nothing is done about.
     pub left_alone: Vec<LeftAlone>,
-    /// Pins that stand without any migration, of an instance with the annotation [`PIN`].
-    pub pins: Vec<Pin>,
 }
 
 /// An object that should exist.
@@ -94,13 +92,6 @@ pub struct LeftAlone {
     /// The interface; `None` if it is the whole migration.
     pub nic: Option<String>,
     pub why: Why,
-}
-
-/// A port that no other chassis should be able to claim.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pin {
-    pub port: String,
-    pub chassis: String,
 }
 
 /// What should be of one migration of KubeVirt.
@@ -119,8 +110,7 @@ pub fn intent(seen: &Seen<'_>, options: Options) -> Intent {
     let evidence = Evidence { uid: seen.uid, vmim: seen.vmim, vmi, target };
     let to = to(&evidence, seen.nodes);
 
-    let mut intent =
-        Intent { pins: vmi.map(|vmi| pins(vmi, &pods, seen.nodes)).unwrap_or_default(), ..Intent::default() };
+    let mut intent = Intent::default();
     for object in own().filter(|object| !object.ended) {
         let mut spec = object.spec.clone();
         spec.to = spec.to.or_else(|| to.clone()?.ok());
@@ -235,21 +225,8 @@ fn is_younger(vmi: &Vmi, begun: Option<Timestamp>) -> bool {
     vmi.meta.created.zip(begun).is_some_and(|(made, begun)| made > begun)
 }
 
-fn belongs(pod: &Pod, vmi: &Vmi) -> bool {
+pub(crate) fn belongs(pod: &Pod, vmi: &Vmi) -> bool {
     pod.vmi == vmi.meta.uid && pod.meta.namespace == vmi.meta.namespace
-}
-
-/// The pins that an instance with the annotation [`PIN`] has while it runs: each
-/// port that could be migrated, to the chassis of the node it runs on.
-#[must_use]
-pub fn pins(vmi: &Vmi, pods: &[&Pod], nodes: &Nodes) -> Vec<Pin> {
-    if !vmi.meta.says(PIN) || vmi.ended {
-        return Vec::new();
-    }
-    let here = pods.iter().find(|pod| belongs(pod, vmi) && pod.node == vmi.node && !pod.ended);
-    let (Some(pod), Ok(chassis)) = (here, nodes.chassis(&vmi.node)) else { return Vec::new() };
-    let ports = vmi.nics.iter().filter_map(|nic| resolve::port(nic, vmi, pod).ok());
-    ports.map(|port| Pin { port, chassis: chassis.to_owned() }).collect()
 }
 
 /// The name of the object for one interface: the same whenever it is asked for,

@@ -2,10 +2,11 @@
 
 mod support;
 
-use limosa_kubevirt::{Nodes, Pod, Vmi, Vmim, object_name, pins};
+use limosa_kubevirt::pin::{Pin, pins};
+use limosa_kubevirt::{Nodes, Pod, Vmi, Vmim, object_name};
 use limosa_protocol::object::Want;
 use serde_json::{Value, json};
-use support::{Api, Store, UID, labels, nodes};
+use support::{Api, PORT, Store, UID, labels, nodes};
 
 /// An instance with these interfaces and networks, on a pod with these annotations.
 fn api(interfaces: Value, networks: Value, annotations: Value) -> Api {
@@ -271,35 +272,21 @@ fn a_controller_that_was_down_comes_in_while_the_memory_is_copied() {
 }
 
 #[test]
-fn taking_over_and_pinning_are_asked_for_by_annotation() {
+fn taking_over_is_asked_for_by_annotation() {
     let take_over = |edit: &dyn Fn(&mut Api)| {
         let mut api = Api::new();
         api.phase(UID, "Pending");
         edit(&mut api);
         let mut store = Store::default();
-        let intent = store.turn(&api, UID);
-        (store.spec().take_over, intent.pins.len())
+        store.turn(&api, UID);
+        store.spec().take_over
     };
-    assert_eq!(take_over(&|_| ()), (false, 0));
-    let on_vmi = |key: &'static str| {
-        move |api: &mut Api| api.vmi.as_mut().unwrap()["metadata"]["annotations"][key] = json!("true")
-    };
-    assert_eq!(take_over(&on_vmi("limosa.io/take-over")), (true, 0));
-    assert_eq!(take_over(&on_vmi("limosa.io/pin")), (false, 1));
-    let on_vmim = |api: &mut Api| {
-        api.vmims.get_mut(UID).unwrap()["metadata"]["annotations"] = json!({"limosa.io/take-over": "true"})
-    };
-    assert_eq!(take_over(&on_vmim), (true, 0));
-
-    let mut api = Api::new();
-    on_vmi("limosa.io/pin")(&mut api);
-    let pins_of = |api: &Api, nodes: &Nodes| {
-        let pods: Vec<Pod> = api.pods.values().filter_map(Pod::decode).collect();
-        pins(&Vmi::decode(api.vmi.as_ref().unwrap()).unwrap(), &pods.iter().collect::<Vec<_>>(), nodes)
-    };
-    let pin = pins_of(&api, &nodes()).pop().unwrap();
-    assert_eq!((pin.port.as_str(), pin.chassis.as_str()), ("vm1.ns", "c1"));
-    assert!(pins_of(&api, &Nodes::default()).is_empty());
+    let annotations = || json!({"limosa.io/take-over": "true"});
+    assert!(!take_over(&|_| ()));
+    assert!(take_over(&|api| {
+        api.vmi.as_mut().unwrap()["metadata"]["annotations"]["limosa.io/take-over"] = json!("true");
+    }));
+    assert!(take_over(&|api| api.vmims.get_mut(UID).unwrap()["metadata"]["annotations"] = annotations()));
 }
 
 #[test]
@@ -346,4 +333,20 @@ fn nothing_that_kubevirt_says_is_unreadable() {
                 && Pod::decode(&nothing).is_none()
         );
     }
+}
+
+#[test]
+fn a_standing_pin_is_asked_for_by_annotation() {
+    let pins_of = |api: &Api, nodes: &Nodes| {
+        let pods: Vec<Pod> = api.pods.values().filter_map(Pod::decode).collect();
+        pins(&Vmi::decode(api.vmi.as_ref().unwrap()).unwrap(), &pods.iter().collect::<Vec<_>>(), nodes)
+    };
+    let mut api = Api::new();
+    assert_eq!(pins_of(&api, &nodes()), []);
+    api.vmi.as_mut().unwrap()["metadata"]["annotations"]["limosa.io/pin"] = json!("true");
+    let pin = Pin { vmi: "ns/vm1".to_owned(), chassis: "c1".to_owned() };
+    assert_eq!(pins_of(&api, &nodes()), [(PORT.to_owned(), pin)]);
+    assert_eq!(pins_of(&api, &Nodes::default()), []);
+    api.status(&json!({"phase": "Succeeded"}));
+    assert_eq!(pins_of(&api, &nodes()), []);
 }

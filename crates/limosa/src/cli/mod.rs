@@ -145,11 +145,15 @@ struct KubevirtArgs {
     /// Migrate ports that the CNI seems to migrate itself, too, as if all were annotated limosa.io/take-over
     #[arg(long, env = "LIMOSA_TAKE_OVER", conflicts_with = "no_kubevirt")]
     take_over: bool,
+    /// No VM is pinned by its annotation limosa.io/pin; pins that stand are taken off
+    #[arg(long, env = "LIMOSA_NO_PINS", conflicts_with = "no_kubevirt")]
+    no_pins: bool,
 }
 
 impl KubevirtArgs {
     fn options(&self) -> Option<limosa_kubevirt::Options> {
-        (!self.no_kubevirt).then_some(limosa_kubevirt::Options { take_over: self.take_over })
+        let Self { no_kubevirt, take_over, no_pins } = *self;
+        (!no_kubevirt).then_some(limosa_kubevirt::Options { take_over, pins: !no_pins })
     }
 }
 

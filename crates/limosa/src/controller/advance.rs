@@ -9,7 +9,7 @@ use limosa_protocol::Phase;
 use limosa_protocol::lifecycle::{Change, Decision, World, decide};
 use limosa_protocol::object::{Barrier, ConditionType, Migration, Progress, Restore, to_microseconds};
 
-use super::databases::{Mark, Pin, View, WriteError};
+use super::databases::{Mark, PortOptions, View, WriteError};
 use super::{Controller, RETRY, sooner};
 use crate::logging;
 use crate::store::{Key, StoreError};
@@ -91,7 +91,7 @@ impl Controller<'_> {
         let mut batches = vec![all];
         while let Some(batch) = batches.pop().filter(|batch| !batch.is_empty()) {
             let names: Vec<String> = batch.iter().map(|(i, _)| migrations[*i].full_name()).collect();
-            let pins: Vec<Pin<'_>> = batch
+            let pins: Vec<PortOptions<'_>> = batch
                 .iter()
                 .zip(&names)
                 .map(|((i, change), name)| pin(&migrations[*i].spec.port, change, name))
@@ -119,7 +119,7 @@ impl Controller<'_> {
     }
 
     /// Writes the options of all these ports, and one `nb_cfg` that every chassis has to reach.
-    async fn set_options(&mut self, pins: &[Pin<'_>]) -> Result<i64, WriteError> {
+    async fn set_options(&mut self, pins: &[PortOptions<'_>]) -> Result<i64, WriteError> {
         if self.fence.as_ref().is_some_and(|fence| !fence.may_write()) {
             return Err(WriteError::NotLeading);
         }
@@ -229,7 +229,7 @@ impl Accounts {
     }
 }
 
-fn pin<'a>(port: &'a str, change: &Change, name: &'a str) -> Pin<'a> {
+fn pin<'a>(port: &'a str, change: &Change, name: &'a str) -> PortOptions<'a> {
     let (options, mark) = match change {
         Change::Set { requested_chassis, .. } => {
             let requested_chassis = Some(requested_chassis.clone());
@@ -237,7 +237,7 @@ fn pin<'a>(port: &'a str, change: &Change, name: &'a str) -> Pin<'a> {
         }
         Change::Restore(options) => (options.clone(), Mark::Clear(name)),
     };
-    Pin { port, options, mark }
+    PortOptions { port, options, mark }
 }
 
 /// What is to be waited for after a change.

@@ -1,5 +1,6 @@
 //! The controller's view of the OVN databases; what it writes there is in `write.rs`.
 
+mod standing;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -16,7 +17,7 @@ use limosa_protocol::object::Problem;
 use ovsdb_rs::{Clause, Function, Options, Remotes, Replica, Session, State, TableMonitor, Tls, Typed};
 
 use tables::{Chassis, ChassisPrivate, DatapathBinding, Encap, NbGlobal, PortBinding, SwitchPort};
-pub(super) use write::{Fence, Mark, Pin, WriteError};
+pub(super) use write::{Fence, Mark, PortOptions, WriteError};
 pub(crate) use write::{LEADER, MARK};
 
 const REQUESTED_CHASSIS: &str = "requested-chassis";
@@ -31,6 +32,8 @@ pub(super) struct Databases {
     pub(super) nb: Session,
     pub(super) sb: Session,
     ports: BTreeSet<String>,
+    /// The ports that have a standing pin of ours.
+    standing: BTreeSet<String>,
     /// Without an election of leaders there is none.
     fence: Option<Fence>,
 }
@@ -58,7 +61,7 @@ impl Databases {
             ],
             options,
         );
-        Self { nb, sb, ports: BTreeSet::new(), fence: None }
+        Self { nb, sb, ports: BTreeSet::new(), standing: BTreeSet::new(), fence: None }
     }
 
     /// Waits for both databases, but not for long: what is not there is said
@@ -89,8 +92,9 @@ impl Databases {
         Some(Problem::new("DatabaseUnreachable", format!("{message}; flows and options stay as they are")))
     }
 
-    /// Follows these ports and no others; returns when the replicas show them.
-    pub(super) async fn follow(&mut self, ports: BTreeSet<String>) -> anyhow::Result<()> {
+    /// Follows these ports, those with a standing pin and no others; returns when the replicas show them.
+    pub(super) async fn follow(&mut self, mut ports: BTreeSet<String>) -> anyhow::Result<()> {
+        ports.extend(self.standing.iter().cloned());
         if ports == self.ports {
             return Ok(());
         }
@@ -107,7 +111,9 @@ impl Databases {
     }
 
     fn switch_port(&self, name: &str) -> Option<SwitchPort> {
-        self.nb.replica().rows().find(|row: &SwitchPort| row.name == name)
+        let nb = self.nb.replica();
+        let (uuid, row) = nb.find(SwitchPort::TABLE, |row| row.str("name") == Some(name))?;
+        Some(SwitchPort::from_row(*uuid, row))
     }
 
     /// What the replicas show now.

@@ -169,7 +169,10 @@ impl Controller<'_> {
         let mut migrations: Vec<Migration> = snapshot.migrations.values().map(|m| self.latest(m)).collect();
         migrations.retain(|migration| !migration.phase().is_final());
         migrations.sort_by_key(|migration| (migration.metadata.creation_timestamp, migration.metadata.uid));
-        let ports = migrations.iter().map(|migration| migration.spec.port.clone()).collect();
+        let pins = self.kubevirt.as_ref().map(|kubevirt| kubevirt.pins(&self.databases.view().nodes()));
+        let pins = pins.unwrap_or_default();
+        let ports = migrations.iter().map(|migration| migration.spec.port.clone());
+        let ports = ports.chain(pins.keys().cloned()).collect();
         if let Err(error) = self.databases.follow(ports).await {
             tracing::error!(%error, "the databases do not follow the ports of the migrations");
             return Some(RETRY);
@@ -188,6 +191,14 @@ impl Controller<'_> {
         if let Some(kubevirt) = self.kubevirt.as_mut() {
             let next = kubevirt.turn(snapshot, &self.databases.view().nodes(), &*self.store).await;
             wait = sooner(wait, next);
+            if self.fence.as_ref().is_none_or(Fence::may_write)
+                && let Err(error) = kubevirt.write_pins(&pins, &migrations, self.databases).await
+            {
+                tracing::error!("a standing pin cannot be written: {error:#}");
+                self.deposed |= matches!(error, WriteError::Deposed { .. });
+                self.metrics.links.error("northbound", error.label());
+                wait = sooner(wait, Some(RETRY));
+            }
         }
         wait = sooner(wait, self.advance(&mut migrations).await);
         self.see_chassis();
@@ -231,6 +242,7 @@ impl Controller<'_> {
         let result = self.databases.lead(fence).await;
         self.deposed |= matches!(result, Err(WriteError::Deposed { .. }));
         result?;
+        self.databases.follow_standing().await?;
         self.claimed = true;
         Ok(())
     }

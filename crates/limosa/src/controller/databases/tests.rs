@@ -119,9 +119,9 @@ fn server() -> Server {
 
 const THEIRS: &str = "{mcast_flood=\"true\"}\n{owner=cms}\n";
 
-fn pin<'a>(port: &'a str, chassis: Option<&str>, mark: Mark<'a>) -> Pin<'a> {
+fn pin<'a>(port: &'a str, chassis: Option<&str>, mark: Mark<'a>) -> PortOptions<'a> {
     let options = Restore { requested_chassis: chassis.map(str::to_owned), activation_strategy: None };
-    Pin { port, options, mark }
+    PortOptions { port, options, mark }
 }
 
 #[tokio::test]

@@ -3,12 +3,12 @@
 use std::fmt;
 
 use limosa_protocol::object::Restore;
-use ovsdb_rs::{Clause, Datum, Function, Mutator, Row, TransactError, Transaction, Typed, Until};
+use ovsdb_rs::{Clause, Datum, Function, Mutator, OpResult, Row, TransactError, Transaction, Typed, Until};
 
 use super::tables::{NbGlobal, SwitchPort};
-use super::{ACTIVATION_STRATEGY, Databases, REQUESTED_CHASSIS};
+use super::{ACTIVATION_STRATEGY, Databases, REQUESTED_CHASSIS, standing};
 
-const LSP: &str = SwitchPort::TABLE;
+pub(super) const LSP: &str = SwitchPort::TABLE;
 const NB_GLOBAL: &str = NbGlobal::TABLE;
 /// The key in a port's `external_ids` that names the migration which has pinned it.
 pub(crate) const MARK: &str = "limosa-migration";
@@ -97,6 +97,7 @@ impl Databases {
     /// Writes who leads, unless somebody later does; from then on every write of ours is refused by the
     /// database itself once it names another.
     pub(crate) async fn lead(&mut self, fence: Fence) -> Result<(), WriteError> {
+        let standing = self.find_standing().await?;
         let found = self.leader().await?;
         if let Some(found) = found.as_deref().filter(|found| fence.yields_to(found)) {
             return Err(WriteError::Deposed { found: Some(found.to_owned()), ours: fence });
@@ -106,6 +107,7 @@ impl Databases {
         match self.nb.transact(transaction).await {
             Ok(_) => {
                 self.fence = Some(fence);
+                self.standing = standing;
                 Ok(())
             }
             Err(error) if error.failed_wait().is_some() => {
@@ -138,59 +140,86 @@ impl Databases {
     /// Sets both options of each port and the mark of whose they are, or takes them away, in one transaction that
     /// is refused if anyone has changed options or mark of any of them meanwhile. Returns the new `nb_cfg`, one for
     /// all: once `hv_cfg` is there, every chassis knows.
-    pub(crate) async fn set_options(&self, pins: &[Pin<'_>]) -> Result<i64, WriteError> {
-        let seen =
-            |pin: &Pin<'_>| self.switch_port(pin.port).ok_or_else(|| WriteError::NoPort(pin.port.to_owned()));
+    pub(crate) async fn set_options(&self, pins: &[PortOptions<'_>]) -> Result<i64, WriteError> {
+        let seen = |pin: &PortOptions<'_>| {
+            self.switch_port(pin.port).ok_or_else(|| WriteError::NoPort(pin.port.to_owned()))
+        };
         let seen = pins.iter().map(seen).collect::<Result<Vec<_>, _>>()?;
         self.write(&seen, pins).await
     }
 
     /// What [`Self::set_options`] does, if the ports still are as they were seen.
-    pub(super) async fn write(&self, seen: &[SwitchPort], pins: &[Pin<'_>]) -> Result<i64, WriteError> {
-        let transaction = match &self.fence {
-            Some(fence) => fence.guard(Transaction::new()),
-            None => Transaction::new(),
-        };
-        let pinned =
-            seen.iter().zip(pins).fold(transaction, |transaction, (seen, pin)| pin.write(seen, transaction));
+    pub(super) async fn write(
+        &self,
+        seen: &[SwitchPort],
+        pins: &[PortOptions<'_>],
+    ) -> Result<i64, WriteError> {
+        let pinned = seen
+            .iter()
+            .zip(pins)
+            .fold(self.if_leading(), |transaction, (seen, pin)| pin.write(seen, transaction));
         let transaction =
             pinned.mutate(NB_GLOBAL, [], [("nb_cfg", Mutator::Add, 1)]).select(NB_GLOBAL, [], ["nb_cfg"]);
-        let results = match self.nb.transact(transaction).await {
-            Ok(results) => results,
-            Err(error) => {
-                return Err(match (error.failed_wait(), &self.fence) {
-                    (Some(0), Some(fence)) => {
-                        let found = self.leader().await.ok().flatten();
-                        WriteError::Deposed { found, ours: fence.clone() }
-                    }
-                    (Some(_), _) => {
-                        let ports: Vec<&str> = pins.iter().map(|pin| pin.port).collect();
-                        WriteError::Changed(format!("logical switch port {}", ports.join(" or ")))
-                    }
-                    (None, _) => error.into(),
-                });
-            }
-        };
+        let ports: Vec<&str> = pins.iter().map(|pin| pin.port).collect();
+        let results = self.transact_on(&ports.join(" or "), transaction).await?;
         let nb_cfg = results.last().and_then(|select| select.rows.first()).and_then(|row| row.int("nb_cfg"));
         nb_cfg.ok_or(WriteError::NoGlobal)
     }
+
+    /// A transaction that is refused unless we lead.
+    fn if_leading(&self) -> Transaction {
+        match &self.fence {
+            Some(fence) => fence.guard(Transaction::new()),
+            None => Transaction::new(),
+        }
+    }
+
+    /// A transaction that is refused unless we lead and the port's options are as they were seen.
+    pub(super) fn if_as_seen(&self, seen: &SwitchPort) -> Transaction {
+        as_seen(self.if_leading(), seen)
+    }
+
+    /// Carries out what [`Self::if_as_seen`] has begun; a refusal says which of the two it is.
+    pub(super) async fn transact_on(
+        &self,
+        port: &str,
+        transaction: Transaction,
+    ) -> Result<Vec<OpResult>, WriteError> {
+        match self.nb.transact(transaction).await {
+            Ok(results) => Ok(results),
+            Err(error) => Err(match (error.failed_wait(), &self.fence) {
+                (Some(0), Some(fence)) => {
+                    let found = self.leader().await.ok().flatten();
+                    WriteError::Deposed { found, ours: fence.clone() }
+                }
+                (Some(_), _) => WriteError::Changed(format!("logical switch port {port}")),
+                (None, _) => error.into(),
+            }),
+        }
+    }
+}
+
+/// Refuses the whole transaction unless the port's options are as they were seen.
+fn as_seen(transaction: Transaction, seen: &SwitchPort) -> Transaction {
+    let as_seen = Row::new().with("options", Datum::map(&seen.options));
+    let named = [Clause::new("name", Function::Equal, &seen.name)];
+    transaction.wait(LSP, named, ["options"], [as_seen], Until::Equal)
 }
 
 /// What a port's options are to be, and whose they are.
 #[derive(Debug, Clone)]
-pub(crate) struct Pin<'a> {
+pub(crate) struct PortOptions<'a> {
     pub(crate) port: &'a str,
     pub(crate) options: Restore,
     pub(crate) mark: Mark<'a>,
 }
 
-impl Pin<'_> {
+impl PortOptions<'_> {
     /// Adds what is to be done about a port that is as it was seen.
     fn write(&self, seen: &SwitchPort, transaction: Transaction) -> Transaction {
         let Self { port, options, mark } = self;
         let named = || [Clause::new("name", Function::Equal, *port)];
-        let as_seen = Row::new().with("options", Datum::map(&seen.options));
-        let transaction = transaction.wait(LSP, named(), ["options"], [as_seen], Until::Equal);
+        let transaction = as_seen(transaction, seen);
         let said = match &options.requested_chassis {
             Some(chassis) => format!("bind {port} to {chassis}"),
             None => format!("no pin on {port} any more"),
@@ -215,7 +244,8 @@ impl Pin<'_> {
                 claim(transaction, LSP, &named(), MARK, found, migration)
             }
             Mark::Clear(migration) => {
-                transaction.delete_pairs(LSP, named(), "external_ids", [(MARK, migration)])
+                let transaction = transaction.delete_pairs(LSP, named(), "external_ids", [(MARK, migration)]);
+                standing::carry_along(transaction, seen, options)
             }
         }
     }

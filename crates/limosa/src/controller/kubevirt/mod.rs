@@ -5,6 +5,7 @@
 //! that finds nothing new writes nothing.
 
 mod events;
+mod pins;
 #[cfg(test)]
 mod tests;
 mod view;

@@ -298,6 +298,8 @@ fn check_name(name: &str) -> Result<(), StoreError> {
 #[cfg(test)]
 mod definition;
 #[cfg(test)]
+mod rules;
+#[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

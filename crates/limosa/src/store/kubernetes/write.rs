@@ -14,8 +14,9 @@ use super::{ENDED, Key, Kubernetes, REQUESTER, StoreError, follow, in_time, spli
 const CONTROLLER: &str = "limosa-controller";
 /// The field manager of the agents' parts: one for all, or the managers of a large cluster would be most of an object.
 const AGENTS: &str = "limosa-agent";
-/// How often a write is tried that somebody else has come between.
-const TRIES: usize = 8;
+/// How often a write is tried that somebody else has come between. All agents of a cluster may report at the same
+/// moment, each a write of its own, and on a busy server every try takes a while.
+const TRIES: usize = 32;
 
 /// What this process has written last of an object.
 #[derive(Debug, Clone)]
@@ -94,6 +95,10 @@ impl Kubernetes {
         let base = last.as_ref().map_or(&shown.status.progress, |last| &last.progress);
         if *base == progress {
             return Ok(());
+        }
+        if !continues(base, &progress) {
+            self.written().remove(key);
+            return Err(StoreError::Conflict(key.name.clone()));
         }
         let mut version = match &last {
             Some(last) => last.version.clone(),
@@ -243,6 +248,12 @@ impl Kubernetes {
     fn written(&self) -> MutexGuard<'_, BTreeMap<Key, Written>> {
         self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether this can have been decided on top of `base`, of which no step is ever undone. What a leader before has written
+/// late may have been seen only after the decision.
+fn continues(base: &Progress, progress: &Progress) -> bool {
+    base.steps.iter().all(|(phase, at)| progress.steps.get(phase) == Some(at))
 }
 
 /// Whether the object was seen in a later state than `version`. The numbers are
