@@ -67,6 +67,9 @@ enum Command {
         /// Each process once and each boundary once, and no measurements
         #[arg(long, conflicts_with_all = ["killed", "at"])]
         quick: bool,
+        /// Nothing but how soon flows that ovn-controller has deleted are back
+        #[arg(long, conflicts_with_all = ["killed", "at", "quick"])]
+        wipes: bool,
         /// Probes a second from each of the three peers
         #[arg(long, default_value_t = 500)]
         rate: u32,
@@ -158,8 +161,8 @@ async fn run(command: Command) -> Result<ExitCode> {
             let options = demo::Options { out, rate, ovn, migrations, busy };
             return judged(async { Ok(demo::run(&options).await?.ok) }).await;
         }
-        Command::Chaos { out, killed, at, quick, rate } => {
-            let options = chaos::Options { out, killed, at, quick, rate };
+        Command::Chaos { out, killed, at, quick, wipes, rate } => {
+            let options = chaos::Options { out, killed, at, quick, wipes, rate };
             return judged(async { Ok(chaos::run(&options).await?.ok) }).await;
         }
         Command::Connections { out, idle, quick } => {

@@ -6,8 +6,14 @@ use limosa_lab::chaos::{self, Boundary};
 #[tokio::test]
 async fn whatever_is_killed_the_migration_converges() {
     let out = tempfile::tempdir().unwrap();
-    let options =
-        chaos::Options { out: out.path().to_owned(), killed: None, at: None, quick: true, rate: 500 };
+    let options = chaos::Options {
+        out: out.path().to_owned(),
+        killed: None,
+        at: None,
+        quick: true,
+        wipes: false,
+        rate: 500,
+    };
     let report = chaos::run(&options).await.unwrap();
     assert!(report.ok, "{report}");
     for at in Boundary::ALL.map(|at| at.to_string()) {

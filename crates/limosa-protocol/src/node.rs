@@ -228,6 +228,7 @@ impl Planner<'_> {
         let caught_up = self.migration.status.progress.condition(ConditionType::CaughtUp);
         let followed = self.migration.phase() == Phase::RollingBack && caught_up.is_some();
         let interface = self.interface().filter(|_| role == Role::Target);
+        let is_over = interface.is_none() && (role == Role::Source || followed);
         let flows = match interface {
             Some(interface) => self.write([
                 Ok(self.writer.gate_out(interface.ofport)),
@@ -236,11 +237,16 @@ impl Planner<'_> {
                 self.writer.gate_direct(),
                 self.writer.guard(from),
             ])?,
-            None if role == Role::Source || followed => return Ok(self.clean()),
+            None if is_over => self.clean(),
             None => self.write([self.writer.guard(from)])?,
         };
-        self.withdraw(false);
-        self.status.steps.remove(&Step::Cleaned);
+        if !is_over {
+            self.withdraw(false);
+            self.status.steps.remove(&Step::Cleaned);
+        }
+        if self.is_settled(&flows) {
+            self.status.steps.remove(&Step::Redirected);
+        }
         Ok(flows)
     }
 

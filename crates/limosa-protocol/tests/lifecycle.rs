@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::SignedDuration;
 use limosa_protocol::Phase;
-use limosa_protocol::lifecycle::{BARRIER_DEADLINE, MISSING_GRACE, PRESUME_AFTER, REDIRECT_DEADLINE};
+use limosa_protocol::lifecycle::{
+    BARRIER_DEADLINE, MISSING_GRACE, PRESUME_AFTER, REDIRECT_DEADLINE, UNPLUGGED_GRACE,
+};
 use limosa_protocol::object::{ConditionType, NodeStatus, Problem, Role, Step, Truth, Want};
 use stage::Stage;
 
@@ -113,6 +115,26 @@ fn a_target_that_goes_before_the_guest_ran_there_is_rolled_back() {
     }
 }
 
+/// It may be back just as the migration is given up, and the agent not yet know.
+#[test]
+fn an_interface_that_was_lost_has_to_stay_away_before_the_pin_goes() {
+    let mut stage = Stage::new();
+    stage.reach_armed();
+    stage.node("b").interface = None;
+    stage.settle();
+    stage.now += MISSING_GRACE;
+    assert_eq!(stage.settle(), Phase::RollingBack);
+    stage.steps("a", &[Step::Cleaned]);
+    stage.steps("b", &[Step::Cleaned]);
+    assert_eq!(stage.settle(), Phase::RollingBack);
+    stage.plug("b", true);
+    stage.now += MISSING_GRACE;
+    assert_eq!(stage.settle(), Phase::RollingBack);
+    assert_eq!(stage.options, [Some("a".into())]);
+    stage.unplug("b");
+    assert_eq!(stage.settle(), Phase::RolledBack);
+}
+
 /// The switch restarted just when the guest announced itself.
 #[test]
 fn a_guest_that_nobody_heard_is_found_by_the_source_that_is_gone() {
@@ -173,6 +195,20 @@ fn a_guest_that_was_faster_than_the_abort_is_carried_on() {
     assert_eq!(stage.settle(), Phase::Activated);
     assert_eq!(stage.world.port.as_ref().unwrap().requested_chassis.as_deref(), Some("a,b"));
     assert!(stage.migration.status.progress.condition(ConditionType::Succeeded).is_none());
+
+    // Also if its interface is being plugged anew.
+    let mut stage = Stage::new();
+    stage.reach_armed();
+    stage.migration.spec.want = Want::Abort;
+    stage.node("b").interface = None;
+    stage.steps("b", &[Step::Activated, Step::Cleaned]);
+    stage.steps("a", &[Step::Cleaned]);
+    stage.migration.status.progress.enter(Phase::RollingBack, stage.now);
+    stage.settle();
+    stage.now += UNPLUGGED_GRACE;
+    assert_eq!((stage.settle(), stage.options.len()), (Phase::RollingBack, 1));
+    stage.plug("b", true);
+    assert_eq!(stage.settle(), Phase::Activated);
 
     // Not so if that guest has gone again.
     let mut stage = Stage::new();

@@ -79,6 +79,23 @@ fn a_migration_without_a_target_can_end() {
     }
 }
 
+/// An interface may have been plugged a moment ago, and its agent not yet know.
+#[test]
+fn without_a_target_the_pin_stays_for_a_moment() {
+    let mut stage = unnamed();
+    stage.migration.spec.want = Want::Abort;
+    assert_eq!(stage.settle(), Phase::RollingBack);
+    for chassis in ["b", "x"] {
+        stage.steps(chassis, &[Step::Cleaned]);
+    }
+    assert_eq!((stage.settle(), stage.option()), (Phase::RollingBack, Some("a")));
+    stage.plug("b", true);
+    stage.now += UNPLUGGED_GRACE;
+    assert_eq!((stage.settle(), stage.option()), (Phase::RollingBack, Some("a")));
+    stage.unplug("b");
+    assert_eq!((stage.settle(), stage.option()), (Phase::RolledBack, None));
+}
+
 fn announced(stage: &Stage) -> Option<(Truth, String)> {
     let condition = stage.migration.status.progress.condition(ConditionType::Announced)?;
     Some((condition.status, condition.reason.clone()))
@@ -180,6 +197,27 @@ fn a_guest_that_is_back_on_the_source_takes_the_port_along() {
         stage.now += UNPLUGGED_GRACE;
         assert_eq!(stage.settle(), Phase::RolledBack);
         assert_eq!(stage.option(), Some("a"), "the operator's own pin");
+    }
+}
+
+/// While OVN has the port on both sides the source serves the guest, and nothing is lost by waiting.
+#[test]
+fn the_others_look_back_before_ovn_lets_go_of_the_target() {
+    for answers in [true, false] {
+        let mut stage = Stage::orchestrated();
+        stage.reach_switched();
+        stage.steps("x", &[Step::Redirected]);
+        stage.migration.spec.want = Want::Return;
+        assert_eq!(stage.settle(), Phase::RollingBack);
+        assert_eq!(stage.option(), Some("a,b"));
+        assert_eq!(stage.why(ConditionType::Progressing).1, "Redirecting");
+        if answers {
+            stage.node("x").steps.remove(&Step::Redirected);
+        } else {
+            stage.now += REDIRECT_DEADLINE;
+        }
+        stage.settle();
+        assert_eq!(stage.option(), Some("a"));
     }
 }
 

@@ -42,6 +42,7 @@ fn the_source_lets_go_at_once_and_the_target_shuts_its_gate() {
             bridge.plan_until_settled(&mut migration);
         }
         assert_eq!(x.dump().contains("output:2"), switched, "{}", x.dump());
+        assert_eq!(x.status(&migration).has(Step::Redirected), switched);
 
         // The agents do not wait for the controller.
         migration.spec.want = Want::Return;
@@ -53,6 +54,9 @@ fn the_source_lets_go_at_once_and_the_target_shuts_its_gate() {
         assert_eq!(purposes(&b), SHUT, "{}", b.dump());
         assert_eq!(purposes(&x), [Purpose::Guard]);
         assert!(x.dump().contains("output:1"), "it looks to the source: {}", x.dump());
+        for bridge in [&a, &x] {
+            assert!(!bridge.status(&migration).has(Step::Redirected), "and says so");
+        }
 
         migration.status.progress.conditions.clear();
         migration.status.progress.enter(Phase::RollingBack, b.now());

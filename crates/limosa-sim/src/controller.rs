@@ -14,6 +14,7 @@ use limosa_protocol::object::{Barrier, ConditionType, Problem, Progress, Restore
 use limosa_protocol::{MacAddr, Migration, Phase};
 
 use crate::Time;
+use crate::mutation::Mutation;
 use crate::ovn::{Nb, Sb};
 use crate::pipeline::{DATAPATH_KEY, GUEST_KEY, GUEST_MAC, NAMES};
 use crate::store::View;
@@ -32,6 +33,8 @@ pub(crate) struct Controller {
     pub(crate) sb: Rc<Sb>,
     /// Until then the databases do not answer.
     pub(crate) away_until: Time,
+    /// The northbound database names this run as the one that may write.
+    leads: bool,
     turn: Option<Turn>,
     again: bool,
     /// What failed is not tried again before.
@@ -59,7 +62,13 @@ struct Turn {
 #[derive(Debug, Clone)]
 pub(crate) enum Write {
     Progress(Progress),
-    /// The northbound options, if they are still what was seen.
+    /// Which run may change the northbound options from now on, if it is still
+    /// the one that was seen.
+    Lead {
+        seen: u32,
+    },
+    /// The northbound options, if they are still what was seen and the run that
+    /// sends this may change them.
     Option {
         seen: Restore,
         value: Restore,
@@ -171,8 +180,10 @@ impl World {
         self.controller.turn = Some(turn);
         if self.now < self.controller.away_until {
             self.tell_trouble();
-        } else {
+        } else if self.controller.leads {
             self.advance();
+        } else {
+            self.write(Write::Lead { seen: self.nb.leader });
         }
     }
 
@@ -236,14 +247,21 @@ impl World {
     }
 
     /// The message at the store or the database. What was sent by a process
-    /// that has died may have got out or not.
+    /// that has died may have got out or not, and may be under way for long.
     pub(crate) fn controller_write(&mut self, run: u32, write: Write) {
-        if !self.controls(run) && self.rng.bool() {
-            return;
+        if !self.controls(run) {
+            match self.rng.u8(0..4) {
+                0 | 1 => return,
+                2 => {
+                    let delay = self.down_time();
+                    return self.after(delay, Event::Write(run, write));
+                }
+                _ => {}
+            }
         }
         // The store refuses what was made of an object that has changed since.
         let outlived = self.controller.run > run + 1;
-        if outlived && !matches!(write, Write::Option { .. }) {
+        if outlived && matches!(write, Write::Progress(_) | Write::Barrier(_)) {
             return self.coverage.count("a dead controller's write refused", None);
         }
         let result = match write {
@@ -255,9 +273,22 @@ impl World {
                 }
                 answers.then_some(Write::Progress(progress))
             }
+            Write::Lead { seen } => {
+                let away = self.now < self.controller.away_until;
+                if (away && self.rng.bool()) || seen != self.nb.leader {
+                    None
+                } else {
+                    self.set_leader(run);
+                    (!away).then_some(write)
+                }
+            }
             Write::Option { seen, value, .. } => {
                 let away = self.now < self.controller.away_until;
-                if (away && self.rng.bool()) || seen != self.nb.options() {
+                let deposed = self.nb.leader != run && self.mutation != Some(Mutation::NoFence);
+                if deposed {
+                    self.coverage.count("a deposed controller's change refused", None);
+                }
+                if (away && self.rng.bool()) || deposed || seen != self.nb.options() {
                     None
                 } else {
                     self.check_fight(&seen, &value);
@@ -287,11 +318,13 @@ impl World {
                 turn.object.status.progress = progress;
                 if away { self.end_controller_turn(Some(RETRY)) } else { self.carry_out() }
             }
+            Write::Lead { .. } => {
+                self.catch_up();
+                self.controller.leads = true;
+                self.advance();
+            }
             Write::Option { nb_cfg, .. } => {
-                // A session is told of its own change before the reply.
-                if self.controller.nb.version < self.nb.version {
-                    self.controller.nb = self.nb.clone();
-                }
+                self.catch_up();
                 let Some(turn) = &mut self.controller.turn else { return };
                 match turn.change.take() {
                     Some(Change::Set { requested_chassis, round, since }) => {
@@ -303,6 +336,13 @@ impl World {
                     _ => self.advance(),
                 }
             }
+        }
+    }
+
+    /// A session is told of its own change, and of all before it, before the reply.
+    fn catch_up(&mut self) {
+        if self.controller.nb.version < self.nb.version {
+            self.controller.nb = self.nb.clone();
         }
     }
 

@@ -1,5 +1,6 @@
 //! Why a lost packet may be excused; for no other reason is one.
 
+use limosa_protocol::lifecycle::REDIRECT_DEADLINE;
 use limosa_protocol::object::{ConditionType, Truth, Want};
 use limosa_protocol::{Phase, Purpose};
 
@@ -29,8 +30,10 @@ pub(crate) enum Excuse {
     /// The same before the migration has flows or after it, when something of
     /// OVN's has been killed, or an interface was plugged anew.
     HoleOutside,
-    /// The same on the way back, before the agent had heard of that: the port is
-    /// pinned to the source at once.
+    /// The same on the way back, before the datapath there had heard of that: a
+    /// port that was on the target alone is pinned to the source at once, because
+    /// nobody serves the guest until then. One that is on both waits for the
+    /// agents, but not beyond the deadline.
     HoleUnheeded,
     /// An ovn-controller was dead or stuck for so long that the migration went on
     /// without it: the source's, the target's, or the sender's once nothing of
@@ -116,22 +119,31 @@ impl World {
         let closed_at = self.ledger.hole_until[chassis];
         let lately = closed_at > 0 && closed_at + self.lag + IN_FLIGHT >= since;
         let down = self.was_agent_down(chassis, since);
-        if !(open || lately) || (!down && self.switches[chassis].table.has(Purpose::Guard)) {
+        let unheeded = self.is_unheeded(chassis, since);
+        let guarded = !down && !unheeded && self.switches[chassis].table.has(Purpose::Guard);
+        if !(open || lately) || guarded {
             return None;
         }
         let outside = self.phase() < Phase::Armed || self.phase() >= Phase::Released;
         if outside && self.faults.ovn_struck {
             return Some(Excuse::HoleOutside);
         }
-        let heeded = |from: Time| from + self.lag <= since;
-        if self.is_told_to_return() && !self.ledger.heeded_from[chassis].is_some_and(heeded) {
+        if unheeded {
             return Some(Excuse::HoleUnheeded);
         }
         down.then_some(Excuse::HoleWithoutAgent)
     }
 
-    fn is_told_to_return(&self) -> bool {
-        self.store.object.as_ref().is_some_and(|object| object.spec.want == Want::Return)
+    /// The guest is on the source for good, this agent has not yet done what
+    /// belongs to that, and nobody could wait for it.
+    fn is_unheeded(&self, chassis: usize, since: Time) -> bool {
+        let Some(object) = &self.store.object else { return false };
+        let heeded = |from: Time| from + self.lag <= since;
+        let waited = self.ledger.left_both_at.is_none_or(|at| {
+            let began = object.status.progress.steps.get(&Phase::RollingBack);
+            began.is_some_and(|began| *began + REDIRECT_DEADLINE <= Self::timestamp_at(at))
+        });
+        object.spec.want == Want::Return && !self.ledger.heeded_from[chassis].is_some_and(heeded) && waited
     }
 
     /// Whether an agent was down shortly before that time, or is.

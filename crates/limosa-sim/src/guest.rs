@@ -82,7 +82,6 @@ pub(crate) struct Guest {
     planned: bool,
     unplugs_source: bool,
     gave_up: bool,
-    /// Frames whose Ethernet type or sender is not what a guest announces.
     next_ofport: u32,
 }
 
@@ -233,7 +232,11 @@ impl World {
             Move::Noise(kind) => self.noise(kind),
             Move::Stop if self.guest.place == Place::Source && !gave_up => self.becomes(Place::Nowhere),
             Move::Resume if self.guest.place == Place::Nowhere && self.can_resume_on_target() => {
+                let was_up = self.guest.link_up(TARGET);
                 self.becomes(Place::Target);
+                if !was_up {
+                    self.ports_changed(TARGET);
+                }
                 if self.guest.view.object.as_ref().is_some_and(|o| o.phase() == Phase::Rejected) {
                     self.leaves_source();
                 }

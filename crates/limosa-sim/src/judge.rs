@@ -79,6 +79,8 @@ pub(crate) struct Ledger {
     /// Since when each agent has in place what belongs to a guest that is on the
     /// source for good: the target's gate is shut, all others look to the source.
     pub(crate) heeded_from: [Option<Time>; NAMES.len()],
+    /// When a port that OVN had on both sides was pinned to the source.
+    pub(crate) left_both_at: Option<Time>,
     /// Since when OVN alone carries what each peer has to do with a guest that is
     /// back on the source.
     pub(crate) serves_from: [Option<Time>; NAMES.len()],
@@ -97,6 +99,7 @@ impl Ledger {
             meddled: false,
             meddled_until: 0,
             heeded_from: [None; NAMES.len()],
+            left_both_at: None,
             serves_from: [None; NAMES.len()],
         }
     }

@@ -6,14 +6,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use clap::Parser;
+use clap::builder::ArgPredicate;
 use limosa_sim::{Coverage, Mutation, Options, play};
 
 /// Plays the protocol in virtual time, one schedule for each seed.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Args {
-    /// How many schedules.
-    #[arg(long, default_value_t = 10_000)]
+    /// How many schedules; with `--mutation` at most so many.
+    #[arg(long, default_value_t = 10_000, default_value_if("mutation", ArgPredicate::IsPresent, "200000"))]
     seeds: u64,
     /// The first seed.
     #[arg(long, default_value_t = 0)]

@@ -48,6 +48,8 @@ mutations! {
     ReleaseBeforeBind = "release-before-bind",
     /// The port is not pinned to the source.
     NoPin = "no-pin",
+    /// The northbound database takes changes from a controller that has a successor.
+    NoFence = "no-fence",
     /// Nobody waits for the chassis to follow a change.
     NoBarrier = "no-barrier",
     /// The target opens, and the controller lets it, before OVN has any flows for the port there.

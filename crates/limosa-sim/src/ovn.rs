@@ -30,6 +30,8 @@ pub(crate) struct Nb {
     pub(crate) strategy: Option<String>,
     pub(crate) nb_cfg: i64,
     pub(crate) hv_cfg: i64,
+    /// Which run of the controller may change the options (`external_ids:limosa-leader`).
+    pub(crate) leader: u32,
 }
 
 impl Nb {
@@ -149,12 +151,22 @@ impl World {
         let mut nb = (*self.nb).clone();
         nb.version += 1;
         nb.nb_cfg += 1;
+        let was_on_both = nb.requested.as_deref() == Some("a,b");
         (nb.requested, nb.strategy) = (options.requested_chassis, options.activation_strategy);
+        if was_on_both {
+            self.ledger.left_both_at = (nb.requested.as_deref() == Some(NAMES[SOURCE])).then_some(self.now);
+        }
         let nb_cfg = nb.nb_cfg;
         self.set_nb(nb);
         let delay = self.some(300, 8_000);
         self.after(delay, Event::Northd);
         nb_cfg
+    }
+
+    /// A transaction that names the controller that may change the options.
+    pub(crate) fn set_leader(&mut self, run: u32) {
+        let nb = Nb { leader: run, version: self.nb.version + 1, ..(*self.nb).clone() };
+        self.set_nb(nb);
     }
 
     fn set_nb(&mut self, nb: Nb) {

@@ -198,7 +198,7 @@ impl World {
             agents: (0..count).map(|_| Agent::default()).collect(),
             controller: Controller::default(),
             store: Store::default(),
-            nb: Rc::new(Nb { version: 0, requested, strategy, nb_cfg: 1, hv_cfg: 1 }),
+            nb: Rc::new(Nb { requested, strategy, nb_cfg: 1, hv_cfg: 1, ..Nb::default() }),
             sb: Rc::default(),
             northd_up: true,
             guest,
@@ -322,7 +322,11 @@ impl World {
 
     /// The virtual time as the protocol sees it.
     pub(crate) fn timestamp(&self) -> Timestamp {
-        Timestamp::from_microsecond(1_000_000_000_000_000 + self.now as i64).expect("a time this century")
+        Self::timestamp_at(self.now)
+    }
+
+    pub(crate) fn timestamp_at(at: Time) -> Timestamp {
+        Timestamp::from_microsecond(1_000_000_000_000_000 + at as i64).expect("a time this century")
     }
 
     pub(crate) fn note(&mut self, line: impl FnOnce() -> String) {

@@ -40,6 +40,8 @@ pub(crate) struct Elector {
     timing: Timing,
     /// The state of the lease that was seen last, and since when it has been that one.
     seen: Option<(Option<String>, Duration)>,
+    /// Every term from now on is greater.
+    exceeds: i32,
     said: Option<String>,
 }
 
@@ -98,7 +100,13 @@ impl Fence {
 impl Elector {
     pub(crate) fn new(client: Client, namespace: &str, name: &str, holder: String, timing: Timing) -> Self {
         let leases = Api::namespaced(client, namespace);
-        Self { leases, name: name.to_owned(), holder, timing, seen: None, said: None }
+        Self { leases, name: name.to_owned(), holder, timing, seen: None, exceeds: -1, said: None }
+    }
+
+    /// Has the lease, once it is taken again, exceed a term that was given by no lease, or by one that is no
+    /// more.
+    pub(crate) fn exceed(&mut self, term: u64) {
+        self.exceeds = self.exceeds.max(i32::try_from(term).unwrap_or(i32::MAX));
     }
 
     /// Waits until the lease is ours.
@@ -164,8 +172,9 @@ impl Elector {
             spec: Some(LeaseSpec { lease_transitions: Some(first_term()), ..LeaseSpec::default() }),
         });
         let spec = lease.spec.get_or_insert_default();
-        if spec.holder_identity.as_ref() != Some(&self.holder) {
-            spec.lease_transitions = Some(spec.lease_transitions.unwrap_or(0).saturating_add(1));
+        let term = spec.lease_transitions.unwrap_or(0);
+        if spec.holder_identity.as_ref() != Some(&self.holder) || term <= self.exceeds {
+            spec.lease_transitions = Some(term.max(self.exceeds).saturating_add(1));
             spec.acquire_time = Some(now.clone());
         }
         spec.holder_identity = Some(self.holder.clone());
@@ -372,8 +381,10 @@ mod tests {
         let fence = second.fence();
         second.release().await;
         assert!(!fence.may_write());
+        // So does one that has to exceed what no lease has given.
+        a.exceed(fence.term() + 1000);
         let mut third = soon(a.lead()).await;
-        assert!(third.fence().term() > fence.term());
+        assert_eq!(third.fence().term(), fence.term() + 1001);
 
         // A server that does not answer costs the leader its place, in time.
         server.pause().await.unwrap();

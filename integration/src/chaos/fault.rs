@@ -10,7 +10,7 @@ use rustix::process::Signal;
 
 use super::objects::{Objects, has_reached};
 use crate::daemon::Daemon;
-use crate::demo::{Limosa, Object};
+use crate::demo::{Limosa, Object, PORT};
 use crate::lab::Lab;
 use crate::process::Process;
 
@@ -78,11 +78,13 @@ impl Fault {
     ];
 
     /// The others that there are besides [`Self::KILLED`].
-    const OTHERS: [Self; 9] = [
+    const OTHERS: [Self; 11] = [
         Nothing,
         OvnControllerFrozen(Target),
         OvnController(Bystander),
         Vswitchd(Source),
+        BridgeRecreated(Source),
+        BridgeRecreated(Target),
         BridgeRecreated(Bystander),
         Replugged(Source),
         Replugged(Target),
@@ -325,14 +327,18 @@ impl<'a> Injury<'a> {
                 let args = ["wait-until", "bridge", "br-int", "name=br-int"];
                 lab.vsctl(name, &args).await?;
                 let peer = format!("p{}", name.trim_start_matches("ch"));
-                lab.plug(name, &format!("v-{peer}"), &peer).await
+                lab.plug(name, &format!("v-{peer}"), &peer).await?;
+                if role == Bystander {
+                    return Ok(());
+                }
+                lab.plug(name, &tap(), PORT).await
             }
         }
     }
 
     /// Asks for a port number that nobody has.
     async fn replug(&self, chassis: &str) -> Result<()> {
-        let tap = format!("t-{}", crate::demo::PORT);
+        let tap = tap();
         let old = self.lab.vsctl(chassis, &["get", "interface", &tap, "ofport"]).await?;
         let old: u32 = old.trim().parse().context("a port without a number")?;
         let number = format!("ofport_request={}", old + 1000);
@@ -351,6 +357,11 @@ impl<'a> Injury<'a> {
         }
         anyhow::bail!("{chassis} has no tunnel to {peer}")
     }
+}
+
+/// The guest's interface, on either side.
+fn tap() -> String {
+    format!("t-{PORT}")
 }
 
 async fn kill(process: Option<&crate::process::LabProcess>) -> Result<()> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use ofpacket::FlowUpdateEvent;
 use serde::Serialize;
 
@@ -113,6 +113,8 @@ pub(super) async fn wipes() -> Result<BTreeMap<&'static str, Measurement>> {
             to_ovn.extend(gone.zip(ovn).map(|(gone, ovn)| since_ms(gone, ovn)));
         });
     }
+    let wrong = stage.foreign.check(&stage.lab).await?;
+    ensure!(wrong.is_empty(), "{}", wrong.join("; "));
     let first = Measurement::of(
         "from the same moment until those in tables 0 and 253 stand, which need no table of OVN's: the gate, or the way in and out",
         to_first,

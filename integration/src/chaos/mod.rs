@@ -36,9 +36,11 @@ use stage::Stage;
 const LABS: usize = 8;
 
 /// What the lab is asked besides the matrix.
-const BESIDES: [(Fault, Boundary); 9] = [
+const BESIDES: [(Fault, Boundary); 11] = [
     (Fault::OvnControllerFrozen(Role::Target), Boundary::AtResume),
     (Fault::OvnController(Role::Bystander), Boundary::Activated),
+    (Fault::BridgeRecreated(Role::Source), Boundary::Armed),
+    (Fault::BridgeRecreated(Role::Target), Boundary::Armed),
     (Fault::BridgeRecreated(Role::Bystander), Boundary::Armed),
     (Fault::BridgeRecreated(Role::Bystander), Boundary::Activated),
     (Fault::Replugged(Role::Source), Boundary::Armed),
@@ -49,7 +51,7 @@ const BESIDES: [(Fault, Boundary); 9] = [
 ];
 
 /// Each process once and each boundary once, for a test that has to be quick.
-const QUICK: [(Fault, Boundary); 9] = [
+const QUICK: [(Fault, Boundary); 10] = [
     (Fault::Agent(Role::Target), Boundary::AtResume),
     (Fault::Agent(Role::Source), Boundary::Armed),
     (Fault::Agent(Role::Bystander), Boundary::Switched),
@@ -59,6 +61,7 @@ const QUICK: [(Fault, Boundary); 9] = [
     (Fault::OvnController(Role::Source), Boundary::Bound),
     (Fault::OvnController(Role::Target), Boundary::Released),
     (Fault::Vswitchd(Role::Target), Boundary::BeforeArm),
+    (Fault::BridgeRecreated(Role::Target), Boundary::Armed),
 ];
 
 /// What is to be tried.
@@ -72,6 +75,8 @@ pub struct Options {
     pub at: Option<Boundary>,
     /// Each process once and each boundary once, and no measurements.
     pub quick: bool,
+    /// Nothing but how soon wiped flows are back.
+    pub wipes: bool,
     /// Probes a second from each peer.
     pub rate: u32,
 }
@@ -82,6 +87,9 @@ impl Options {
         if self.quick {
             return QUICK.to_vec();
         }
+        if self.wipes {
+            return Vec::new();
+        }
         let killed = self.killed.map_or_else(|| Fault::KILLED.to_vec(), |fault| vec![fault]);
         let matrix = killed.into_iter().flat_map(|fault| Boundary::ALL.map(|at| (fault, at)));
         let besides = BESIDES.into_iter().filter(|_| self.killed.is_none());
@@ -89,7 +97,7 @@ impl Options {
     }
 
     fn measures(&self) -> bool {
-        !self.quick && self.killed.is_none() && self.at.is_none()
+        !self.quick && !self.wipes && self.killed.is_none() && self.at.is_none()
     }
 }
 
@@ -111,6 +119,10 @@ pub async fn run(options: &Options) -> Result<Report> {
     let mut run = Run { options, teller, stage: None, labs: 0 };
     let stage = run.stage().await?;
     let mut report = Report::new(Versions::of(&stage.lab).await?, options.rate);
+    if options.wipes {
+        run.stage = None;
+        report.measurements.extend(measure::wipes().await?);
+    }
     for (fault, at) in options.plan() {
         report.cells.push(run.cell(fault, at).await?);
     }

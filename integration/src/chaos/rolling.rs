@@ -62,7 +62,7 @@ pub(super) async fn run() -> Result<Rolling> {
 }
 
 async fn update(stage: &mut Stage, rolling: &mut Rolling) -> Result<()> {
-    let Stage { lab, limosa, objects, bridges, .. } = stage;
+    let Stage { lab, limosa, objects, bridges, foreign, .. } = stage;
     fleet::start(lab, "ch1", 0..=MIGRATIONS).await?;
     ask(lab, limosa, 0..MIGRATIONS, "ch1", "ch2").await?;
     all(objects, "Arming", 0..MIGRATIONS).await?;
@@ -111,6 +111,7 @@ async fn update(stage: &mut Stage, rolling: &mut Rolling) -> Result<()> {
     let options = lab.nbctl(&["--bare", "--columns=options", "list", "Logical_Switch_Port"]).await?;
     ensure!(options.trim().is_empty(), "options are left behind: {}", options.trim());
     rolling.failures.extend(limosa.ended());
+    rolling.failures.extend(foreign.check(lab).await?);
     Ok(())
 }
 

@@ -62,7 +62,7 @@ fn hits(dump: &str, pattern: &str) -> Option<u64> {
 
 #[tokio::test]
 async fn a_flood_of_announcements_reaches_the_agent_once() {
-    let (stage, target) = armed().await;
+    let (mut stage, target) = armed().await;
     let Stage { lab, limosa, .. } = &stage;
     // Nobody replaces the announcement rule.
     let agent = limosa.agent("ch2").unwrap();
@@ -94,11 +94,12 @@ async fn a_flood_of_announcements_reaches_the_agent_once() {
         assert!(Instant::now() < deadline, "{}", stats().await);
     }
     assert_eq!(packet_ins(&client, &mut events).await, 0);
+    stage.assert_foreign_is_as_it_was().await;
 }
 
 #[tokio::test]
 async fn only_the_guests_own_announcement_on_its_own_interface_opens_the_gate() {
-    let (stage, target) = armed().await;
+    let (mut stage, target) = armed().await;
     let lab = &stage.lab;
     let armed = stage.ours("ch2").await;
     let v = stage.ofport("ch2", &target).await;
@@ -128,13 +129,14 @@ async fn only_the_guests_own_announcement_on_its_own_interface_opens_the_gate() 
     lab.send_rarp("p2-ch2", GUEST_MAC).await.unwrap();
     lab.send_rarp(&target.ns, other).await.unwrap();
     assert_eq!(stage.ours("ch2").await, armed);
+    stage.assert_foreign_is_as_it_was().await;
 }
 
 /// Bit 31 of OVN's option means that a pipeline has let a packet through.
 /// What the guest sends on the target carries it to the source, and no further.
 #[tokio::test]
 async fn nothing_that_the_guest_sends_leaves_the_source_with_the_mark() {
-    let (stage, target) = armed().await;
+    let (mut stage, target) = armed().await;
     let Stage { lab, limosa, .. } = &stage;
     // The target cannot bind the port: everything goes by way of the source.
     lab.daemon("ch2", Daemon::OvnController).pause().unwrap();
@@ -157,4 +159,5 @@ async fn nothing_that_the_guest_sends_leaves_the_source_with_the_mark() {
         }
     }
     assert!(left > 0, "no frame of the guest went through the source:\n{flows}");
+    stage.assert_foreign_is_as_it_was().await;
 }

@@ -2,6 +2,8 @@
 
 mod connections;
 mod hostile;
+mod layout;
+mod starters;
 mod tls;
 
 use std::collections::BTreeSet;
@@ -78,10 +80,14 @@ impl Stage {
         self.limosa.object(&self.lab, verb, args).await.expect_err("it was not refused").to_string()
     }
 
+    async fn assert_foreign_is_as_it_was(&mut self) {
+        assert_eq!(self.foreign.check(&self.lab).await.unwrap(), [""; 0]);
+    }
+
     /// No ovn-controller has died: they do when a packet-in of ours reaches
     /// them. And whatever is somebody else's is what it was.
     async fn assert_others_are_well(&mut self) {
-        assert_eq!(self.foreign.check(&self.lab).await.unwrap(), [""; 0]);
+        self.assert_foreign_is_as_it_was().await;
         assert_eq!(controllers(&self.lab), self.controllers, "an ovn-controller has died");
         for chassis in self.lab.all_chassis() {
             assert_eq!(chassis.daemon(Daemon::OvnController).crash_lines(), [""; 0], "{}", chassis.name());

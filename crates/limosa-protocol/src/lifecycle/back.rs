@@ -60,19 +60,24 @@ impl Stepper<'_> {
 
     pub(super) fn end_early(&mut self, why: Problem) {
         self.progress.set_condition(ConditionType::Succeeded, Truth::False, why, self.now);
-        let past = self.progress.phase.is_past_activation();
-        if !past {
-            self.progress.forget_condition(ConditionType::CaughtUp);
+        if self.progress.phase.is_past_activation() {
+            return self.enter(Phase::Released);
         }
-        self.enter(if past { Phase::Released } else { Phase::RollingBack });
+        self.begin_way_back();
     }
 
     /// The guest is on the source for good, wherever the migration has come to.
     pub(super) fn turn_back(&mut self) {
-        // What the agents wait for on this way is a barrier that is yet to come.
-        self.progress.forget_condition(ConditionType::CaughtUp);
         self.progress.forget_condition(ConditionType::Announced);
         self.note_return();
+        self.begin_way_back();
+    }
+
+    fn begin_way_back(&mut self) {
+        // What the agents wait for on this way is a barrier that is yet to come.
+        self.progress.forget_condition(ConditionType::CaughtUp);
+        // An interface that is not there counts from here on: until now it was awaited.
+        self.progress.missing_since.clear();
         self.enter(Phase::RollingBack);
     }
 
@@ -100,6 +105,10 @@ impl Stepper<'_> {
         }
         let has_left = self.has_moved() || self.progress.stolen > 0;
         if (returns || has_left) && self.progress.condition(ConditionType::CaughtUp).is_none() {
+            if !self.others_look_back() {
+                return self
+                    .wait("Redirecting", "waiting for the other agents to look to the source".to_owned());
+            }
             let can_claim = self.world.cluster.chassis.contains_key(&spec.from)
                 && self.migration.source().is_none_or(|source| source.interface.is_some());
             let claimed = !has_left || !can_claim || self.bound_to() == Some(&spec.from);
@@ -118,6 +127,19 @@ impl Stepper<'_> {
         if self.restore(&spec.from) {
             self.enter(Phase::RolledBack);
         }
+    }
+
+    /// Whether nobody looks to the target any more while OVN has no flow for the
+    /// port. As long as OVN has it on both sides the guest is served on the
+    /// source meanwhile; on the target alone it is not, and nobody is waited for.
+    fn others_look_back(&mut self) -> bool {
+        let is_on_both =
+            self.world.port.as_ref().is_some_and(|port| port.requested_chassis == Some(self.both()));
+        let looks_back = |node: &NodeStatus| !node.has(Step::Redirected) || node.problem.is_some();
+        let by = self.progress.steps.get(&Phase::RollingBack).map(|at| *at + REDIRECT_DEADLINE);
+        !is_on_both
+            || self.migration.status.nodes.values().all(looks_back)
+            || by.is_none_or(|by| self.wait_until(by))
     }
 
     /// Whether the guest runs on the target although the migration is being
@@ -189,12 +211,15 @@ impl Stepper<'_> {
                 "waiting for an agent on {chassis} to say that the guest's interface is not there: if it is, {chassis} would claim the port"
             ));
         };
+        // A guest that has announced itself there may be back with its interface.
+        let has_guest = node.role == Role::Target && node.has(Step::Activated) && spec.want != Want::Return;
+        let grace = if has_guest { MISSING_GRACE } else { UNPLUGGED_GRACE };
         match &node.interface {
             Some(interface) => Some(format!(
                 "{chassis} still has the guest's interface {}; the port stays pinned to {keeper} until it is unplugged, or {chassis} would claim it",
                 interface.name
             )),
-            None if self.is_missing(loser, UNPLUGGED_GRACE) => None,
+            None if self.is_missing(loser, grace) => None,
             None => Some(format!(
                 "the guest's interface on {chassis} is gone; waiting a moment for it to stay so"
             )),
@@ -202,7 +227,8 @@ impl Stepper<'_> {
     }
 
     /// An interface of the guest's on a target that nobody has named. Every
-    /// agent is given a moment to report one.
+    /// agent is given a moment to report one that has just been plugged, and
+    /// somewhat longer to report at all.
     fn unnamed_holder(&mut self) -> Option<String> {
         let Migration { spec, status, .. } = self.migration;
         spec.guest.as_ref()?;
@@ -216,8 +242,9 @@ impl Stepper<'_> {
             ));
         }
         let all_reported = others().all(|chassis| status.nodes.contains_key(chassis));
-        let by = self.progress.steps.get(&Phase::RollingBack).map(|at| *at + REDIRECT_DEADLINE);
-        let waits = self.world.port.is_some() && !all_reported && by.is_some_and(|by| !self.wait_until(by));
+        let grace = if all_reported { UNPLUGGED_GRACE } else { REDIRECT_DEADLINE };
+        let by = self.progress.steps.get(&Phase::RollingBack).map(|at| *at + grace);
+        let waits = self.world.port.is_some() && by.is_some_and(|by| !self.wait_until(by));
         waits.then(|| "waiting for the agents to say whether the guest's interface is with them".to_owned())
     }
 }

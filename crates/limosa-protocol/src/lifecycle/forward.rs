@@ -194,7 +194,7 @@ impl Stepper<'_> {
         if contested { RELEASE_ROUNDS } else { BIND_ROUNDS }
     }
 
-    fn both(&self) -> String {
+    pub(super) fn both(&self) -> String {
         let Migration { spec, .. } = self.migration;
         format!("{},{}", spec.from, spec.target())
     }

@@ -38,6 +38,7 @@ pub enum Step {
     /// Target: packets that the source mirrors are no longer taken (or will be to the end).
     Switched,
     /// Any but the target: packets for the port go to the target while OVN has no flow for it.
+    /// Taken back when they go to the source again.
     Redirected,
     /// No flow of this migration is left on the bridge.
     Cleaned,

@@ -125,7 +125,7 @@ impl Controller<'_> {
         }
         let written = self.databases.set_options(pins);
         let result = self.metrics.links.timed("northbound", WriteError::label, written).await;
-        self.deposed |= matches!(result, Err(WriteError::Deposed { .. }));
+        self.note_deposed(&result);
         result
     }
 

@@ -34,8 +34,10 @@ pub(super) struct Databases {
     ports: BTreeSet<String>,
     /// The ports that have a standing pin of ours.
     standing: BTreeSet<String>,
-    /// Without an election of leaders there is none.
+    /// Who we are to the northbound database, once it knows; before that nothing is written.
     fence: Option<Fence>,
+    /// The term of a leader that we have yielded to.
+    later: Option<u64>,
 }
 
 impl Databases {
@@ -61,7 +63,7 @@ impl Databases {
             ],
             options,
         );
-        Self { nb, sb, ports: BTreeSet::new(), standing: BTreeSet::new(), fence: None }
+        Self { nb, sb, ports: BTreeSet::new(), standing: BTreeSet::new(), fence: None, later: None }
     }
 
     /// Waits for both databases, but not for long: what is not there is said

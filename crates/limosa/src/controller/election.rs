@@ -56,8 +56,12 @@ pub(super) async fn run(
         tokio::select! {
             result = controller.follow() => {
                 result.context("the controller's work has ended")?;
+                drop(controller);
                 // The northbound database knows a later leader. A lease that is won anew counts more.
                 leadership.release().await;
+                if let Some(later) = desk.databases.later_term() {
+                    elector.exceed(later);
+                }
             }
             () = leadership.lost() => {}
             () = shutdown.asked() => {
@@ -69,7 +73,7 @@ pub(super) async fn run(
 }
 
 /// Where this process runs, and which one it is: a restarted one is another.
-fn identity() -> String {
+pub(super) fn identity() -> String {
     let host = rustix::system::uname();
     format!("{}_{}", host.nodename().to_string_lossy(), Uuid::new_v4())
 }

@@ -71,7 +71,9 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
             tracing::info!(store = %options.store, "controller started");
             let mut controller = desk.controller(store, None);
             tokio::select! {
-                result = controller.follow() => result,
+                result = controller.follow() => result.and_then(|()| anyhow::bail!(
+                    "another controller has started on this northbound database: without an election the last one works, and this one ends"
+                )),
                 () = shutdown.asked() => Ok(()),
             }
         }
@@ -110,7 +112,7 @@ impl Desk {
 
 struct Controller<'a> {
     store: Box<dyn Store>,
-    /// Of several controllers, whether this one leads.
+    /// Where one of several controllers is elected, whether this one is.
     fence: Option<Fence>,
     /// The databases know that it does.
     claimed: bool,
@@ -191,13 +193,14 @@ impl Controller<'_> {
         if let Some(kubevirt) = self.kubevirt.as_mut() {
             let next = kubevirt.turn(snapshot, &self.databases.view().nodes(), &*self.store).await;
             wait = sooner(wait, next);
-            if self.fence.as_ref().is_none_or(Fence::may_write)
-                && let Err(error) = kubevirt.write_pins(&pins, &migrations, self.databases).await
-            {
-                tracing::error!("a standing pin cannot be written: {error:#}");
-                self.deposed |= matches!(error, WriteError::Deposed { .. });
-                self.metrics.links.error("northbound", error.label());
-                wait = sooner(wait, Some(RETRY));
+            if self.fence.as_ref().is_none_or(Fence::may_write) {
+                let written = kubevirt.write_pins(&pins, &migrations, self.databases).await;
+                self.note_deposed(&written);
+                if let Err(error) = written {
+                    tracing::error!("a standing pin cannot be written: {error:#}");
+                    self.metrics.links.error("northbound", error.label());
+                    wait = sooner(wait, Some(RETRY));
+                }
             }
         }
         wait = sooner(wait, self.advance(&mut migrations).await);
@@ -237,14 +240,30 @@ impl Controller<'_> {
 
     /// Tells the northbound database who leads, before anything is written there.
     async fn claim(&mut self) -> anyhow::Result<()> {
-        let Some(fence) = self.fence.as_ref().filter(|_| !self.claimed) else { return Ok(()) };
-        let fence = databases::Fence { holder: fence.holder().to_owned(), term: fence.term() };
-        let result = self.databases.lead(fence).await;
-        self.deposed |= matches!(result, Err(WriteError::Deposed { .. }));
+        if self.claimed {
+            return Ok(());
+        }
+        let result = match &self.fence {
+            Some(fence) => {
+                let fence = databases::Fence { holder: fence.holder().to_owned(), term: fence.term() };
+                self.databases.lead(fence).await
+            }
+            None => self.databases.take_over(election::identity()).await,
+        };
+        self.note_deposed(&result);
         result?;
         self.databases.follow_standing().await?;
         self.claimed = true;
         Ok(())
+    }
+
+    fn note_deposed<T>(&mut self, result: &Result<T, WriteError>) {
+        match result {
+            // Somebody has cleared the column; without an election that deposes nobody.
+            Err(WriteError::Deposed { found: None, .. }) if self.fence.is_none() => self.claimed = false,
+            Err(WriteError::Deposed { .. }) => self.deposed = true,
+            _ => {}
+        }
     }
 
     /// Says on every object why it does not go on.

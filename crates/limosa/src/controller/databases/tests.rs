@@ -194,16 +194,64 @@ async fn many_ports_share_a_transaction_and_an_nb_cfg() {
     assert_eq!(server.nbctl(&["get", "NB_Global", ".", "nb_cfg"]).trim(), (before + 1).to_string());
 }
 
+fn fence(holder: &str, term: u64) -> Fence {
+    Fence { holder: holder.to_owned(), term }
+}
+
+/// What the deposed one is told.
+fn deposed<T: std::fmt::Debug>(result: Result<T, WriteError>) -> String {
+    let error = result.unwrap_err();
+    assert!(matches!(error, WriteError::Deposed { .. }), "{error}");
+    error.to_string()
+}
+
+#[tokio::test]
+async fn without_an_election_the_last_one_to_start_leads() {
+    let server = server();
+    let (mut old, mut new) = (server.databases().await, server.databases().await);
+    let leader = || server.nbctl(&["get", "NB_Global", ".", "external_ids:limosa-leader"]);
+    let pin =
+        async |databases: &Databases| databases.set_options(&[pin(PORT, Some("hv1"), Mark::Set("m"))]).await;
+    old.take_over("a".to_owned()).await.unwrap();
+    pin(&old).await.unwrap();
+    assert_eq!(leader(), "\"a/0\"\n");
+    new.take_over("b".to_owned()).await.unwrap();
+    let before = server.port();
+    assert!(deposed(pin(&old).await).contains("limosa-leader is b/1, ours was a/0"));
+    assert_eq!(server.port(), before);
+    pin(&new).await.unwrap();
+
+    // The holder of a lease comes after everyone; who starts later without one comes after it.
+    let lease = 29_000_000;
+    old.lead(fence("pod", lease)).await.unwrap();
+    deposed(pin(&new).await);
+    for starts in 1..=3 {
+        new.take_over("c".to_owned()).await.unwrap();
+        assert_eq!(leader(), format!("\"c/{}\"\n", lease + starts));
+    }
+    deposed(pin(&old).await);
+    // It is not locked out for good: the lease has only to exceed what it was told.
+    deposed(old.lead(fence("pod", lease + 1)).await);
+    assert_eq!(old.later_term(), Some(lease + 3));
+    old.lead(fence("pod", lease + 4)).await.unwrap();
+    pin(&old).await.unwrap();
+
+    // Neither is anyone by a term that no lease can exceed: that was nobody's.
+    for (nonsense, next) in
+        [("x/2147483647", "d/0"), ("x/18446744073709551615", "d/0"), ("x/2147483646", "d/2147483647")]
+    {
+        server.nbctl(&["set", "NB_Global", ".", &format!("external_ids:limosa-leader=\"{nonsense}\"")]);
+        new.take_over("d".to_owned()).await.unwrap();
+        assert_eq!(leader(), format!("\"{next}\"\n"));
+    }
+    old.lead(fence("pod", lease + 5)).await.unwrap();
+    pin(&old).await.unwrap();
+}
+
 #[tokio::test]
 async fn the_database_refuses_what_a_deposed_controller_writes() {
     let server = server();
     let (mut old, mut new) = (server.databases().await, server.databases().await);
-    let fence = |holder: &str, term| Fence { holder: holder.to_owned(), term };
-    let deposed = |result: Result<i64, WriteError>| {
-        let error = result.unwrap_err();
-        assert!(matches!(error, WriteError::Deposed { .. }), "{error}");
-        error.to_string()
-    };
     // Somebody's nonsense is no leader.
     server.nbctl(&["set", "NB_Global", ".", "external_ids:limosa-leader=nobody", "external_ids:a=b"]);
     old.lead(fence("pod/a", 9)).await.unwrap();

@@ -15,20 +15,22 @@ pub(crate) const MARK: &str = "limosa-migration";
 /// The key in `NB_Global.external_ids` that names the controller which leads.
 pub(crate) const LEADER: &str = "limosa-leader";
 
+/// No leader has this term or a later one: a Lease cannot count so far.
+const NO_TERM: u64 = i32::MAX as u64;
+
 /// Which of several controllers may write, as it stands in the northbound database: `HOLDER/TERM`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Fence {
-    /// Who holds the lease.
+    /// Which process it is.
     pub(crate) holder: String,
-    /// How often the lease has changed hands; more counts.
+    /// How often the leader has changed; more counts.
     pub(crate) term: u64,
 }
 
 impl Fence {
     /// Whether what stands in the database is of a later leader, or of another one of the same term.
     fn yields_to(&self, found: &str) -> bool {
-        // What is not ours to read was written by nobody who leads.
-        let term = found.rsplit_once('/').and_then(|(_, term)| term.parse::<u64>().ok());
+        let term = term(found);
         term.is_some_and(|term| term > self.term || (term == self.term && found != self.to_string()))
     }
 
@@ -36,6 +38,12 @@ impl Fence {
     fn guard(&self, transaction: Transaction) -> Transaction {
         require(transaction, NB_GLOBAL, &[], LEADER, &self.to_string())
     }
+}
+
+/// The term in what stands in the database. What is not ours to read was written by nobody who leads.
+fn term(found: &str) -> Option<u64> {
+    let (_, term) = found.rsplit_once('/')?;
+    term.parse().ok().filter(|term| *term < NO_TERM)
 }
 
 impl fmt::Display for Fence {
@@ -59,7 +67,7 @@ pub(crate) enum WriteError {
     /// The only one that does not pass: who gets it has to stop writing.
     #[error(
         "another controller leads (NB_Global external_ids:{LEADER} is {}, ours was {ours}): this one writes no more",
-        .found.as_deref().unwrap_or("gone or cannot be read")
+        .found.as_deref().unwrap_or("gone")
     )]
     Deposed { found: Option<String>, ours: Fence },
     #[error("logical switch port {0} has gone")]
@@ -97,17 +105,37 @@ impl Databases {
     /// Writes who leads, unless somebody later does; from then on every write of ours is refused by the
     /// database itself once it names another.
     pub(crate) async fn lead(&mut self, fence: Fence) -> Result<(), WriteError> {
-        let standing = self.find_standing().await?;
         let found = self.leader().await?;
-        if let Some(found) = found.as_deref().filter(|found| fence.yields_to(found)) {
-            return Err(WriteError::Deposed { found: Some(found.to_owned()), ours: fence });
+        match found.as_deref().filter(|found| fence.yields_to(found)) {
+            Some(later) => {
+                self.later = term(later);
+                Err(WriteError::Deposed { found, ours: fence })
+            }
+            None => self.name(fence, found.as_deref()).await,
         }
+    }
+
+    /// The same where nobody is elected: who comes last leads, whoever did before.
+    pub(crate) async fn take_over(&mut self, holder: String) -> Result<(), WriteError> {
+        let found = self.leader().await?;
+        let term = found.as_deref().and_then(term).map_or(0, |term| term + 1);
+        self.name(Fence { holder, term }, found.as_deref()).await
+    }
+
+    /// The term of the later leader that [`Self::lead`] has yielded to last.
+    pub(crate) const fn later_term(&self) -> Option<u64> {
+        self.later
+    }
+
+    /// Writes who leads, if the database still names whom it was found to name.
+    async fn name(&mut self, fence: Fence, found: Option<&str>) -> Result<(), WriteError> {
         let transaction = Transaction::new().comment(format!("limosa: {fence} leads"));
-        let transaction = claim(transaction, NB_GLOBAL, &[], LEADER, found.as_deref(), &fence.to_string());
+        let transaction = claim(transaction, NB_GLOBAL, &[], LEADER, found, &fence.to_string());
         match self.nb.transact(transaction).await {
             Ok(_) => {
+                // What another has pinned until now, and nothing after that.
+                self.standing = self.find_standing().await?;
                 self.fence = Some(fence);
-                self.standing = standing;
                 Ok(())
             }
             Err(error) if error.failed_wait().is_some() => {
@@ -189,8 +217,7 @@ impl Databases {
             Ok(results) => Ok(results),
             Err(error) => Err(match (error.failed_wait(), &self.fence) {
                 (Some(0), Some(fence)) => {
-                    let found = self.leader().await.ok().flatten();
-                    WriteError::Deposed { found, ours: fence.clone() }
+                    WriteError::Deposed { found: self.leader().await?, ours: fence.clone() }
                 }
                 (Some(_), _) => WriteError::Changed(format!("logical switch port {port}")),
                 (None, _) => error.into(),
