@@ -28,6 +28,8 @@ pub struct Found {
     /// `options:requested-chassis`.
     pub requested: Option<String>,
     pub pin: Option<Pin>,
+    /// The namespace that the CNI has made the port for, if it says so.
+    pub namespace: Option<String>,
 }
 
 /// What has to be written.
@@ -65,11 +67,17 @@ pub fn name(vmi: &Vmi) -> String {
     format!("{}/{}", vmi.meta.namespace, vmi.meta.name)
 }
 
-/// What has to be written for a port that nobody migrates. `is_asked_for` is about the instance of the pin that was
+/// What has to be written for a port that nobody migrates; nothing for an instance in another namespace than the
+/// port's. `is_asked_for` is about the instance of the pin that was
 /// found; while that asks for it, but it cannot be told for where, the pin stays.
 #[must_use]
 pub fn change(found: &Found, wanted: Option<&Pin>, is_asked_for: bool) -> Option<Change> {
     let requested = found.requested.as_ref();
+    let is_theirs = |pin: &&Pin| {
+        let namespace = pin.vmi.split_once('/').map(|(namespace, _)| namespace);
+        found.namespace.is_none() || found.namespace.as_deref() == namespace
+    };
+    let wanted = wanted.filter(is_theirs);
     let Some(ours) = &found.pin else {
         return wanted.filter(|_| requested.is_none()).map(|pin| Change::Set(pin.clone()));
     };
@@ -94,6 +102,7 @@ mod tests {
         let found = |requested: Option<&str>, ours: Option<&str>| Found {
             requested: requested.map(str::to_owned),
             pin: ours.map(pin),
+            namespace: Some("ns".to_owned()),
         };
         let set = |chassis| Some(Change::Set(pin(chassis)));
         // The option, what says that it is ours, where the guest runs, whether its instance asks for it.
@@ -121,5 +130,7 @@ mod tests {
             let change = change(&found(requested, ours), wanted.as_ref(), asked);
             assert_eq!(change, change_to, "{requested:?} {ours:?} {wanted:?} {asked}");
         }
+        let somebody_elses = Found { namespace: Some("other".to_owned()), ..Found::default() };
+        assert_eq!(change(&somebody_elses, Some(&pin("a")), true), None);
     }
 }

@@ -145,7 +145,7 @@ impl Purpose {
                 label: "relay",
                 table: "LOCAL_OUTPUT",
                 what: "sends packets that still arrive here on to the target, where OVN has no flow for them",
-                why: "they left before their sender knew that the port has moved",
+                why: "their sender has never followed the bind, and knows of this chassis alone",
             },
             Self::Take => Meaning {
                 label: "take",

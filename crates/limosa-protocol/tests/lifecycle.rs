@@ -64,7 +64,7 @@ fn a_finished_migration_touches_nothing_any_more() {
 #[test]
 fn what_makes_no_sense_is_refused_with_a_reason_and_changes_nothing() {
     type Spoil = fn(&mut Stage);
-    let cases: [(&str, Spoil); 13] = [
+    let cases: [(&str, Spoil); 14] = [
         ("UnknownPort", |s| s.world.port = None),
         ("NoBinding", |s| s.world.binding = None),
         ("NotBound", |s| s.world.binding.as_mut().unwrap().chassis = None),
@@ -77,6 +77,10 @@ fn what_makes_no_sense_is_refused_with_a_reason_and_changes_nothing() {
         ("OvnTooOld", |s| s.cluster().can_bind_twice = false),
         ("ConflictingOptions", |s| s.world.port.as_mut().unwrap().requested_chassis = Some("a,b".into())),
         ("ConflictingOptions", |s| s.world.port.as_mut().unwrap().activation_strategy = Some("rarp".into())),
+        ("OtherNamespace", |s| {
+            s.migration.metadata.namespace = Some("tenant-a".into());
+            s.world.port.as_mut().unwrap().namespace = Some("tenant-b".into());
+        }),
         ("NoMac", |s| s.world.port.as_mut().unwrap().macs.clear()),
     ];
     for (reason, spoil) in cases {

@@ -286,7 +286,9 @@ impl World {
         turn.mods = diff(&wanted, survey.ours.iter());
         if turn.mods.is_empty() {
             self.settled(a, table.version);
-            self.ledger.heeds(a, returns, self.now);
+            if returns {
+                self.heeds(a, table.version);
+            }
         }
         if let Some(vouch) = vouch {
             self.vouch(a, &vouch);

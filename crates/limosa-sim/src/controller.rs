@@ -381,7 +381,7 @@ impl World {
             macs: vec![MacAddr(std::array::from_fn(|i| mac[i + 2]))],
             requested_chassis: nb.requested.clone(),
             activation_strategy: nb.strategy.clone(),
-            pinned_by: None,
+            ..LogicalPort::default()
         };
         let binding = Binding {
             chassis: sb.chassis.map(name),

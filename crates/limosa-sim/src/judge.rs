@@ -108,13 +108,6 @@ impl Ledger {
         self.meddled = true;
     }
 
-    /// An agent finds everything in order; what is wanted is known to it.
-    pub(crate) fn heeds(&mut self, agent: usize, returns: bool, now: Time) {
-        if returns {
-            self.heeded_from[agent].get_or_insert(now);
-        }
-    }
-
     pub(crate) fn agent_was_down(&mut self, agent: usize, now: Time) {
         self.agent_down_at[agent] = Some(now);
     }
@@ -161,6 +154,17 @@ impl World {
         let restored = disturbance.restored.is_some_and(|restored| restored <= version);
         if disturbance.active && restored && current && disturbance.blocked == 0 {
             (disturbance.active, disturbance.until) = (false, now);
+        }
+    }
+
+    /// The same, of an agent that knows that the guest is on the source for good.
+    /// What it has not heard of yet it cannot shut: OVN may serve an interface
+    /// that was plugged anew, or fill a bridge, before the local database or the
+    /// flow monitor has told the agent.
+    pub(crate) fn heeds(&mut self, chassis: usize, version: u64) {
+        let knows_flows = self.switches[chassis].table.version == version;
+        if knows_flows && self.agent_is_current(chassis) {
+            self.ledger.heeded_from[chassis].get_or_insert(self.now);
         }
     }
 

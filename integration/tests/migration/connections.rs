@@ -10,7 +10,7 @@ use limosa_lab::connections::{self, Options, fill, tracked, zone};
 use limosa_lab::demo::Object;
 use limosa_lab::policy::{Strays, deny_by_default};
 use limosa_lab::probe::Prober;
-use limosa_lab::{Daemon, DaemonHandle, Lab, worker};
+use limosa_lab::{Daemon, DaemonHandle, Endpoint, Lab, worker};
 use rustix::process::Signal;
 
 use super::{DEADLINE, GUEST, GUEST_MAC, Stage, controllers, eventually, lost};
@@ -303,18 +303,36 @@ async fn ten_thousand_connections_disturb_nobody() {
     stage.assert_others_are_well().await;
 }
 
+/// A port under a policy, armed, with an echo on each side and two peers that may reach it; one of them not for long.
+struct Probed {
+    stage: Stage,
+    source: Endpoint,
+    target: Endpoint,
+    allowed: Prober,
+    /// From 192.168.7.22.
+    forbidden: Prober,
+}
+
+impl Probed {
+    async fn new() -> Self {
+        let stage = Stage::new(3).await;
+        let lab = &stage.lab;
+        deny_by_default(lab, "vm1").await.unwrap();
+        let source = lab.endpoint("ch1", "vm1").await.unwrap();
+        let target = stage.to_armed("m").await;
+        for ns in [&source.ns, &target.ns] {
+            echo_in(lab, ns).await;
+        }
+        let allowed = Prober::start(lab, "p3-ch3", GUEST, 200).await.unwrap();
+        let forbidden = Prober::start(lab, "p2-ch2", GUEST, 200).await.unwrap();
+        Self { stage, source, target, allowed, forbidden }
+    }
+}
+
 #[tokio::test]
 async fn nothing_passes_that_the_policy_denies() {
-    let mut stage = Stage::new(3).await;
+    let Probed { mut stage, source, target, allowed, forbidden } = Probed::new().await;
     let Stage { lab, limosa, .. } = &stage;
-    deny_by_default(lab, "vm1").await.unwrap();
-    let source = lab.endpoint("ch1", "vm1").await.unwrap();
-    let target = stage.to_armed("m").await;
-    for ns in [&source.ns, &target.ns] {
-        echo_in(lab, ns).await;
-    }
-    let allowed = Prober::start(lab, "p3-ch3", GUEST, 200).await.unwrap();
-    let forbidden = Prober::start(lab, "p2-ch2", GUEST, 200).await.unwrap();
     let guest = [GUEST_MAC, GUEST];
     let peers = [1, 2, 3]
         .map(|n| (format!("p{n}"), format!("02:00:00:00:02:{n:02x}"), format!("192.168.7.{}", 20 + n)));
@@ -358,16 +376,8 @@ async fn nothing_passes_that_the_policy_denies() {
 /// While the port is on both sides, and a bystander keeps it there.
 #[tokio::test]
 async fn a_policy_that_changes_in_the_middle_holds_on_both_sides() {
-    let mut stage = Stage::new(3).await;
+    let Probed { mut stage, source, target, allowed, forbidden } = Probed::new().await;
     let Stage { lab, limosa, .. } = &stage;
-    deny_by_default(lab, "vm1").await.unwrap();
-    let source = lab.endpoint("ch1", "vm1").await.unwrap();
-    let target = stage.to_armed("m").await;
-    for ns in [&source.ns, &target.ns] {
-        echo_in(lab, ns).await;
-    }
-    let allowed = Prober::start(lab, "p3-ch3", GUEST, 200).await.unwrap();
-    let forbidden = Prober::start(lab, "p2-ch2", GUEST, 200).await.unwrap();
     let bystander = lab.daemon("ch3", Daemon::OvnController);
     bystander.pause().unwrap();
     lab.send_rarp(&target.ns, GUEST_MAC).await.unwrap();

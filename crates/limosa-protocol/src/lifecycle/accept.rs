@@ -32,6 +32,9 @@ pub(super) fn accept(migration: &Migration, world: &World) -> Result<(Subject, R
             format!("{port} is a port of type {}; only a VM's port (type \"\") can migrate", lsp.kind),
         );
     }
+    if let Some(why) = not_theirs(migration, lsp) {
+        return Err(why);
+    }
     sides(spec, world)?;
     match &binding.chassis {
         None => {
@@ -83,6 +86,20 @@ pub(super) fn accept(migration: &Migration, world: &World) -> Result<(Subject, R
             requested_chassis: lsp.requested_chassis.clone(),
             activation_strategy: lsp.activation_strategy.clone(),
         },
+    ))
+}
+
+/// An object moves ports of its own namespace only: who may write there, or
+/// annotate a guest there, names no port of somebody else's.
+fn not_theirs(migration: &Migration, lsp: &LogicalPort) -> Option<Problem> {
+    let ours = migration.metadata.namespace.as_ref()?;
+    let owner = lsp.namespace.as_ref().filter(|owner| *owner != ours)?;
+    let port = &migration.spec.port;
+    Some(Problem::new(
+        "OtherNamespace",
+        format!(
+            "{port} belongs to namespace {owner} (its external_ids say so): ask for its migration there, not in {ours}"
+        ),
     ))
 }
 

@@ -115,6 +115,8 @@ pub struct LogicalPort {
     pub activation_strategy: Option<String>,
     /// The migration that has written `requested_chassis`, by name.
     pub pinned_by: Option<String>,
+    /// The Kubernetes namespace that the CNI has made it for, if it says so.
+    pub namespace: Option<String>,
 }
 
 /// A row of `Port_Binding`.

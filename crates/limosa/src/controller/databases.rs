@@ -165,12 +165,19 @@ fn logical_port(mut row: SwitchPort) -> LogicalPort {
         }
     }
     LogicalPort {
+        namespace: namespace(&row),
         kind: row.r#type,
         macs,
         requested_chassis: row.options.remove(REQUESTED_CHASSIS),
         activation_strategy: row.options.remove(ACTIVATION_STRATEGY),
         pinned_by: row.external_ids.remove(MARK),
     }
+}
+
+/// The Kubernetes namespace that a port was made for: OVN-Kubernetes writes `namespace`, Kube-OVN `pod=NAMESPACE/NAME`.
+fn namespace(row: &SwitchPort) -> Option<String> {
+    let of_pod = || row.external_ids.get("pod")?.split_once('/').map(|(namespace, _)| namespace.to_owned());
+    row.external_ids.get("namespace").cloned().or_else(of_pod)
 }
 
 fn binding(sb: &Replica, row: PortBinding) -> Binding {

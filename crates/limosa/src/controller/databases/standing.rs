@@ -15,7 +15,7 @@ use ovsdb_rs::{Clause, Datum, Function, Transaction};
 
 use super::tables::SwitchPort;
 use super::write::{LSP, WriteError};
-use super::{Databases, MARK, REQUESTED_CHASSIS};
+use super::{Databases, MARK, REQUESTED_CHASSIS, namespace};
 
 const KIND: (&str, &str) = ("limosa-pin", "standing");
 const VMI: &str = "limosa-pin-vmi";
@@ -67,7 +67,8 @@ impl Databases {
             return None;
         };
         let requested = row.options.get(REQUESTED_CHASSIS).cloned();
-        (!row.external_ids.contains_key(MARK)).then(|| Found { requested, pin: pin(&row) })
+        let namespace = namespace(&row);
+        (!row.external_ids.contains_key(MARK)).then(|| Found { requested, pin: pin(&row), namespace })
     }
 
     /// Writes the option with what says that it is ours, or takes it off; refused if anyone has changed the options

@@ -169,6 +169,20 @@ async fn two_writers_do_not_overwrite_each_other_unseen() {
 }
 
 #[tokio::test]
+async fn a_port_says_for_which_namespace_it_was_made() {
+    let server = server();
+    let found = async || server.databases().await.view().ports[PORT].namespace.clone();
+    assert_eq!(found().await, None);
+    for (said, namespace) in [("pod=tenant-a/vm1", "tenant-a"), ("namespace=tenant-b", "tenant-b")] {
+        server.nbctl(&["set", "Logical_Switch_Port", PORT, &format!("external_ids:{said}")]);
+        assert_eq!(found().await.as_deref(), Some(namespace), "{said}");
+    }
+    server.nbctl(&["clear", "Logical_Switch_Port", PORT, "external_ids"]);
+    server.nbctl(&["set", "Logical_Switch_Port", PORT, "external_ids:pod=true"]);
+    assert_eq!(found().await, None);
+}
+
+#[tokio::test]
 async fn many_ports_share_a_transaction_and_an_nb_cfg() {
     let server = server();
     server.nbctl(&["lsp-add", "ls0", "vm2", "--", "lsp-add", "ls0", "vm3"]);
