@@ -127,7 +127,9 @@ impl Kubevirt {
         };
         made.entry(full_name).or_default();
         let (key, spec) = (Key::of(migration), &migration.spec);
-        let asked = self.asked.entry(key.clone()).or_insert_with(|| (spec.to.clone(), spec.want));
+        // A change of what KubeVirt wants is heeded, not that it still wants what it did: a person may have given
+        // the migration up meanwhile.
+        let asked = self.asked.entry(key.clone()).or_insert_with(|| (spec.to.clone(), Want::Complete));
         if let Some(to) = &wanted.spec.to
             && asked.0.is_none()
         {

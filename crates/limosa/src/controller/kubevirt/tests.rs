@@ -202,6 +202,28 @@ async fn what_is_wanted_in_the_end_is_where_the_guest_is() {
     }
 }
 
+/// KubeVirt's migration goes on, and a person has given ours up: a controller that has just come does not take that
+/// back.
+#[tokio::test]
+async fn what_a_person_wants_outlives_the_controller() {
+    let ns = "kv-person";
+    let mut bench = Bench::new(ns).await;
+    let guest = bench.guest(ns, "vm1", "node1").await;
+    guest.migrate("move1", "node2").play(&Script::success().through(Step::Running)).await.unwrap();
+    let object = bench.until("made", |all| all.len() == 1).await.remove(0);
+    bench.store.set_want(&Key::of(&object), Want::Abort).await.unwrap();
+    let given_up = |all: &[&Migration]| all.iter().all(|m| m.spec.want == Want::Abort);
+    bench.until("given up", given_up).await;
+    let before = bench.api.get(&object.metadata.name).await.unwrap().metadata.generation;
+    bench.restart(ns);
+    for _ in 0..2 {
+        guest.touch().await.unwrap();
+        bench.until("still given up", given_up).await;
+    }
+    let after = bench.api.get(&object.metadata.name).await.unwrap().metadata.generation;
+    assert_eq!(after, before, "nothing was written");
+}
+
 #[tokio::test]
 async fn what_is_left_alone_is_said_once() {
     let ns = "kv-alone";
