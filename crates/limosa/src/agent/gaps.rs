@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use limosa_protocol::object::{Migration, NodeStatus};
+use limosa_protocol::object::{ConditionType, Migration, NodeStatus, Truth};
 use limosa_protocol::{Role, Step};
 use ofpacket::{PortNo, ReplyBody, RequestBody};
 use openflow_rs::Client;
@@ -55,7 +55,12 @@ impl Gaps {
         let key = Key::of(migration);
         let activated = migration.target().and_then(|target| target.steps.get(&Step::Activated));
         let waits = migration.phase().wants_flows() && own.has(Step::Armed) && activated.is_none();
-        if !waits || own.has(Step::Activated) {
+        if own.role == Role::Target && own.has(Step::Activated) && announced(migration) {
+            // Its flows may tell of the announcement before its packet-in does.
+            if let Some(client) = client {
+                self.announced(migration, Some(own), client, metrics);
+            }
+        } else if !waits || own.has(Step::Activated) {
             if let Some(seen) = self.end(&key)
                 && own.role == Role::Source
                 && let (Some(activated), Some(rose)) = (activated, seen.rose)
@@ -111,6 +116,12 @@ impl Gaps {
         task.abort();
         Some(*seen.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// Nobody had to say that the guest runs on the target.
+fn announced(migration: &Migration) -> bool {
+    let announced = migration.status.progress.condition(ConditionType::Announced);
+    announced.is_none_or(|condition| condition.status == Truth::True)
 }
 
 /// Looks at a port until told otherwise, or until the switch is gone.
