@@ -156,8 +156,7 @@ impl Planner<'_> {
             let at = self.survey.announced_at.get(&number).copied();
             self.status.take(Step::Activated, at.unwrap_or(self.now));
         }
-        let announced = self.migration.status.progress.condition(ConditionType::Announced);
-        let told = announced.is_some_and(|c| c.status == Truth::False);
+        let told = self.truth(ConditionType::Announced) == Some(Truth::False);
         if told && self.status.role == Role::Target && self.status.interface.is_some() {
             self.status.take(Step::Activated, self.now);
         }
@@ -308,8 +307,7 @@ impl Planner<'_> {
 
     /// Whether every chassis has followed the bind, and sends to both.
     fn everyone_knows_of_both(&self) -> bool {
-        let caught_up = self.migration.status.progress.condition(ConditionType::CaughtUp);
-        caught_up.is_some_and(|c| c.status == Truth::True)
+        self.truth(ConditionType::CaughtUp) == Some(Truth::True)
     }
 
     /// Connections go to a target that has OVN's flows, and with them a zone.
@@ -445,8 +443,11 @@ impl Planner<'_> {
     }
 
     fn every_chassis_caught_up(&self) -> bool {
-        let condition = self.migration.status.progress.condition(ConditionType::CaughtUp);
-        condition.is_none_or(|condition| condition.status == Truth::True)
+        self.truth(ConditionType::CaughtUp).is_none_or(|truth| truth == Truth::True)
+    }
+
+    fn truth(&self, kind: ConditionType) -> Option<Truth> {
+        self.migration.status.progress.truth(kind)
     }
 
     fn interface_missing(&self) -> Problem {

@@ -98,8 +98,7 @@ impl World {
             }
         }
         let missed = self.store.object.as_ref().is_some_and(|object| {
-            let caught_up = object.status.progress.condition(ConditionType::CaughtUp);
-            caught_up.is_some_and(|condition| condition.status == Truth::False)
+            object.status.progress.truth(ConditionType::CaughtUp) == Some(Truth::False)
         });
         let missing =
             |chassis: usize| !self.ovn[chassis].alive || self.now < self.ovn[chassis].stuck_until + 1_000_000;

@@ -241,6 +241,6 @@ impl Stepper<'_> {
     }
 
     fn is_stolen(&self) -> bool {
-        self.progress.condition(ConditionType::OnSource).is_some_and(|c| c.status == Truth::False)
+        self.progress.truth(ConditionType::OnSource) == Some(Truth::False)
     }
 }

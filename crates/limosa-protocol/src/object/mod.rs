@@ -262,6 +262,12 @@ impl Progress {
         self.conditions.iter().find(|c| c.kind == kind)
     }
 
+    /// What a condition says, if it has been set.
+    #[must_use]
+    pub fn truth(&self, kind: ConditionType) -> Option<Truth> {
+        self.condition(kind).map(|condition| condition.status)
+    }
+
     /// Sets a condition; the transition time changes with the truth value only.
     pub fn set_condition(&mut self, kind: ConditionType, status: Truth, why: Problem, now: Timestamp) {
         let Problem { reason, message } = why;

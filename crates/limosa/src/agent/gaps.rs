@@ -120,8 +120,8 @@ impl Gaps {
 
 /// Nobody had to say that the guest runs on the target.
 fn announced(migration: &Migration) -> bool {
-    let announced = migration.status.progress.condition(ConditionType::Announced);
-    announced.is_none_or(|condition| condition.status == Truth::True)
+    let announced = migration.status.progress.truth(ConditionType::Announced);
+    announced.is_none_or(|truth| truth == Truth::True)
 }
 
 /// Looks at a port until told otherwise, or until the switch is gone.

@@ -118,12 +118,17 @@ impl Databases {
         Some(SwitchPort::from_row(*uuid, row))
     }
 
-    /// What the replicas show now.
-    pub(super) fn view(&self) -> View {
+    /// The chassis by the nodes they run on.
+    pub(super) fn nodes(&self) -> Nodes {
+        Nodes::new(self.sb.replica().rows().map(|row: Chassis| (row.name, row.hostname)))
+    }
+
+    /// What the replicas show of the chassis now.
+    pub(super) fn cluster(&self) -> Cluster {
         let (nb, sb) = (self.nb.replica(), self.sb.replica());
         let chassis = || sb.rows::<Chassis>();
         let kind = |encap: Encap| encap.r#type;
-        let cluster = Cluster {
+        Cluster {
             chassis: chassis()
                 .map(|row| (row.name, sb.referenced(&row.encaps).map(kind).collect()))
                 .collect(),
@@ -132,10 +137,15 @@ impl Databases {
             nb_cfg: sb.rows().map(|row: ChassisPrivate| (row.name, row.nb_cfg)).collect(),
             // As of OVN 22.06.
             can_bind_twice: sb.has_column(PortBinding::TABLE, "additional_chassis"),
-        };
+        }
+    }
+
+    /// What the replicas show now.
+    pub(super) fn view(&self) -> View {
+        let (nb, sb) = (self.nb.replica(), self.sb.replica());
         let ports = nb.rows().map(|row: SwitchPort| (row.name.clone(), logical_port(row)));
         let bindings = sb.rows().map(|row: PortBinding| (row.logical_port.clone(), binding(&sb, row)));
-        View { ports: ports.collect(), bindings: bindings.collect(), cluster: Arc::new(cluster) }
+        View { ports: ports.collect(), bindings: bindings.collect(), cluster: Arc::new(self.cluster()) }
     }
 }
 
@@ -147,13 +157,6 @@ pub(super) struct View {
     pub(super) ports: HashMap<String, LogicalPort>,
     /// By logical port.
     pub(super) bindings: HashMap<String, Binding>,
-}
-
-impl View {
-    /// The chassis by the nodes they run on.
-    pub(super) fn nodes(&self) -> Nodes {
-        Nodes::new(self.cluster.hostnames.clone())
-    }
 }
 
 fn logical_port(mut row: SwitchPort) -> LogicalPort {

@@ -171,7 +171,7 @@ impl Controller<'_> {
         let mut migrations: Vec<Migration> = snapshot.migrations.values().map(|m| self.latest(m)).collect();
         migrations.retain(|migration| !migration.phase().is_final());
         migrations.sort_by_key(|migration| (migration.metadata.creation_timestamp, migration.metadata.uid));
-        let pins = self.kubevirt.as_ref().map(|kubevirt| kubevirt.pins(&self.databases.view().nodes()));
+        let pins = self.kubevirt.as_ref().map(|kubevirt| kubevirt.pins(&self.databases.nodes()));
         let pins = pins.unwrap_or_default();
         let ports = migrations.iter().map(|migration| migration.spec.port.clone());
         let ports = ports.chain(pins.keys().cloned()).collect();
@@ -191,7 +191,7 @@ impl Controller<'_> {
             return Some(RETRY);
         }
         if let Some(kubevirt) = self.kubevirt.as_mut() {
-            let next = kubevirt.turn(snapshot, &self.databases.view().nodes(), &*self.store).await;
+            let next = kubevirt.turn(snapshot, &self.databases.nodes(), &*self.store).await;
             wait = sooner(wait, next);
             if self.fence.as_ref().is_none_or(Fence::may_write) {
                 let written = kubevirt.write_pins(&pins, &migrations, self.databases).await;
@@ -211,7 +211,7 @@ impl Controller<'_> {
     }
 
     fn see_chassis(&self) {
-        let cluster = self.databases.view().cluster;
+        let cluster = self.databases.cluster();
         let newest = cluster.nb_cfg.values().max().copied().unwrap_or_default();
         self.metrics.chassis.set(cluster.hostnames.len() as i64);
         self.metrics.behind.set(cluster.nb_cfg.values().filter(|nb_cfg| **nb_cfg < newest).count() as i64);

@@ -186,9 +186,7 @@ impl ControllerMetrics {
     /// What has become of a migration.
     pub(crate) fn note(&self, before: &Migration, after: &Progress) {
         let was = &before.status.progress;
-        let is_false = |progress: &Progress, kind| {
-            progress.condition(kind).is_some_and(|condition| condition.status == Truth::False)
-        };
+        let is_false = |progress: &Progress, kind| progress.truth(kind) == Some(Truth::False);
         let became_false = |kind| !is_false(was, kind) && is_false(after, kind);
         self.unannounced.inc_by(became_false(ConditionType::Announced).into());
         self.late.inc_by(became_false(ConditionType::CaughtUp).into());
