@@ -2,7 +2,6 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::extension::{decode_range, encode_range};
 use super::{Action, canonical_list, decode_nested, encode_list};
 use crate::oxm::OxmField;
 use crate::wire::{Reader, Result, Sink, Writer};
@@ -59,7 +58,7 @@ impl Ct {
             CtZone::Immediate(r.u16()?)
         } else {
             let field = OxmField::decode(r)?;
-            let (ofs, n_bits) = decode_range(r.u16()?);
+            let (ofs, n_bits) = r.bit_range()?;
             CtZone::Field { field, ofs, n_bits }
         };
         let table = Some(r.u8()?).filter(|&table| table != NO_TABLE);
@@ -77,7 +76,7 @@ impl Ct {
             }
             CtZone::Field { field, ofs, n_bits } => {
                 field.encode(w);
-                w.u16(encode_range(ofs, n_bits));
+                w.bit_range(ofs, n_bits);
             }
         }
         w.u8(self.table.unwrap_or(NO_TABLE));

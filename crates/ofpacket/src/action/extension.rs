@@ -83,12 +83,12 @@ pub(super) fn decode(r: &mut Reader<'_>, depth: usize) -> Result<Option<Action>>
         POP_QUEUE => Action::PopQueue,
         NOTE => Action::Note(r.rest()),
         OUTPUT_REG => {
-            let (ofs, n_bits) = decode_range(r.u16()?);
+            let (ofs, n_bits) = r.bit_range()?;
             let src = OxmField::decode(r)?;
             Action::OutputReg { src, ofs, n_bits, max_len: r.u16()? }
         }
         OUTPUT_REG2 => {
-            let (ofs, n_bits) = decode_range(r.u16()?);
+            let (ofs, n_bits) = r.bit_range()?;
             let max_len = r.u16()?;
             Action::OutputReg { src: OxmField::decode(r)?, ofs, n_bits, max_len }
         }
@@ -194,7 +194,7 @@ fn encode_arguments(action: &Action, w: &mut Writer<impl Sink>) -> u16 {
             NOTE
         }
         Action::OutputReg { src, ofs, n_bits, max_len } => {
-            w.u16(encode_range(*ofs, *n_bits));
+            w.bit_range(*ofs, *n_bits);
             if src.experimenter_id().is_some() {
                 w.u16(*max_len);
                 src.encode(w);
@@ -293,15 +293,6 @@ fn encode_arguments(action: &Action, w: &mut Writer<impl Sink>) -> u16 {
         }
         _ => unreachable!("the standard actions are written by their own module"),
     }
-}
-
-/// A range of bits in one 16-bit number: `ofs << 6 | (n_bits - 1)`.
-pub(super) fn encode_range(ofs: u16, n_bits: u16) -> u16 {
-    ofs << 6 | n_bits.wrapping_sub(1) & 0x3f
-}
-
-pub(super) fn decode_range(range: u16) -> (u16, u16) {
-    (range >> 6, (range & 0x3f) + 1)
 }
 
 /// The data of a note as a switch gives it back: zeros fill the action up to a multiple of eight bytes.

@@ -1,6 +1,5 @@
 //! Samples of packets for IPFIX collectors.
 
-use super::extension::{decode_range, encode_range};
 use crate::PortNo;
 use crate::oxm::OxmField;
 use crate::wire::{Reader, Result, Sink, Writer};
@@ -108,7 +107,7 @@ impl SampleId {
             return Ok(Self::Immediate(r.u32()?));
         }
         let field = OxmField::decode(r)?;
-        let (ofs, n_bits) = decode_range(r.u16()?);
+        let (ofs, n_bits) = r.bit_range()?;
         r.skip(2)?;
         Ok(Self::Field { field, ofs, n_bits })
     }
@@ -121,7 +120,7 @@ impl SampleId {
             }
             Self::Field { field, ofs, n_bits } => {
                 field.encode(w);
-                w.u16(encode_range(ofs, n_bits));
+                w.bit_range(ofs, n_bits);
                 w.zeros(2);
             }
         }

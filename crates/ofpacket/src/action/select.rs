@@ -1,6 +1,5 @@
 //! Choosing one of several ports or links by a hash of the packet.
 
-use super::extension::{decode_range, encode_range};
 use crate::PortNo;
 use crate::oxm::OxmField;
 use crate::wire::{Reader, Result, Sink, Writer};
@@ -67,7 +66,7 @@ impl Bundle {
             return Err(r.bad_value(member_type.number()));
         }
         let n = r.u16()?;
-        let (ofs, n_bits) = decode_range(r.u16()?);
+        let (ofs, n_bits) = r.bit_range()?;
         let dst = OxmField::decode(r)?;
         r.skip(4)?;
         let members = (0..n).map(|_| r.u16().map(PortNo::from_u16)).collect::<Result<_>>()?;
@@ -82,7 +81,7 @@ impl Bundle {
         w.len16(self.members.len(), "bundle");
         match self.dst {
             Some((field, ofs, n_bits)) => {
-                w.u16(encode_range(ofs, n_bits));
+                w.bit_range(ofs, n_bits);
                 field.encode(w);
             }
             None => w.zeros(6),
@@ -110,7 +109,7 @@ impl Multipath {
         r.skip(2)?;
         let (algorithm, max_link, arg) = (r.u16()?, r.u16()?, r.u32()?);
         r.skip(2)?;
-        let (ofs, n_bits) = decode_range(r.u16()?);
+        let (ofs, n_bits) = r.bit_range()?;
         let dst = (OxmField::decode(r)?, ofs, n_bits);
         Ok(Self { fields, basis, algorithm, max_link, arg, dst })
     }
@@ -124,7 +123,7 @@ impl Multipath {
         w.u16(self.max_link);
         w.u32(self.arg);
         w.zeros(2);
-        w.u16(encode_range(ofs, n_bits));
+        w.bit_range(ofs, n_bits);
         field.encode(w);
         MULTIPATH
     }

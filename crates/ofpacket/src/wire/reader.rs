@@ -95,6 +95,13 @@ impl<'a> Reader<'a> {
         Ok(u16::from_be_bytes(self.array()?))
     }
 
+    /// Bits of a field in one 16-bit number, the first and how many: `ofs << 6 | (n_bits - 1)` (`ofs_nbits` of
+    /// `lib/nx-match.h`).
+    pub(crate) fn bit_range(&mut self) -> Result<(u16, u16)> {
+        let range = self.u16()?;
+        Ok((range >> 6, (range & 0x3f) + 1))
+    }
+
     #[inline]
     pub(crate) fn u32(&mut self) -> Result<u32> {
         Ok(u32::from_be_bytes(self.array()?))

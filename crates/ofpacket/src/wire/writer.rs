@@ -58,6 +58,11 @@ impl<S: Sink> Writer<S> {
         self.slice(&v.to_be_bytes());
     }
 
+    /// What [`Reader::bit_range`](super::Reader::bit_range) reads.
+    pub(crate) fn bit_range(&mut self, ofs: u16, n_bits: u16) {
+        self.u16(ofs << 6 | n_bits.wrapping_sub(1) & 0x3f);
+    }
+
     #[inline]
     pub(crate) fn u32(&mut self, v: u32) {
         self.slice(&v.to_be_bytes());

@@ -99,6 +99,14 @@ impl Ovs {
         self.run("ovs-appctl", all)
     }
 
+    /// The processor time that ovs-vswitchd has used, in the kernel's ticks (proc(5): utime and stime of `stat`).
+    pub(crate) fn ticks(&self) -> u64 {
+        let pid = std::fs::read_to_string(self.path("ovs-vswitchd.pid")).expect("ovs-vswitchd runs");
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).expect("ovs-vswitchd runs");
+        let (_, after_name) = stat.rsplit_once(") ").expect("a name in parentheses");
+        after_name.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number")).sum()
+    }
+
     /// Kills a daemon, `ovs-vswitchd` or `ovsdb-server`, without a farewell.
     pub(crate) fn kill(&self, daemon: &str) {
         let pidfile = self.path(&format!("{daemon}.pid"));
