@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::ifaddrs::getifaddrs;
-use nix::sys::socket::sockopt::{RcvBufForce, ReceiveTimeout, ReceiveTimestampns};
+use nix::sys::socket::sockopt::{RcvBufForce, ReceiveTimeout, ReceiveTimestampns, RxqOvfl};
 use nix::sys::socket::{
     AddressFamily, ControlMessageOwned, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType,
     SockaddrStorage, bind, recvmsg, setsockopt, socket,
@@ -28,11 +28,12 @@ const READ_TIMEOUT: Duration = Duration::from_millis(50);
 /// RARP's EtherType (RFC 903).
 pub const ETHERTYPE_RARP: u16 = 0x8035;
 
-/// Makes a socket keep much, tell when a packet arrived, and not wait for
-/// ever.
+/// Makes a socket keep much, tell when a packet arrived and how many there was
+/// no room for, and not wait for ever.
 pub(crate) fn prepare(socket: &impl std::os::fd::AsFd) -> Result<()> {
     setsockopt(socket, RcvBufForce, &RECEIVE_BUFFER).context("set the receive buffer")?;
     setsockopt(socket, ReceiveTimestampns, &true).context("ask for time stamps")?;
+    setsockopt(socket, RxqOvfl, &1).context("ask for what is dropped")?;
     let timeout = TimeVal::milliseconds(i64::try_from(READ_TIMEOUT.as_millis()).context("a long timeout")?);
     setsockopt(socket, ReceiveTimeout, &timeout).context("set the receive timeout")
 }
@@ -44,13 +45,15 @@ pub(crate) struct Received {
     pub(crate) length: usize,
     /// When the kernel got it, nanoseconds of `CLOCK_MONOTONIC`.
     pub(crate) at_ns: i64,
+    /// How many packets the socket has had no room for.
+    pub(crate) missed: u32,
     /// Where it came from, or the interface it was seen on.
     pub(crate) from: Option<SockaddrStorage>,
 }
 
 /// Reads one packet; none when nothing came in a while.
 pub(crate) fn receive(socket: &impl AsRawFd, buffer: &mut [u8]) -> Result<Option<Received>> {
-    let mut control = cmsg_space!(TimeSpec);
+    let mut control = cmsg_space!(TimeSpec, u32);
     let mut slices = [IoSliceMut::new(buffer)];
     let message = match recvmsg::<SockaddrStorage>(
         socket.as_raw_fd(),
@@ -63,14 +66,20 @@ pub(crate) fn receive(socket: &impl AsRawFd, buffer: &mut [u8]) -> Result<Option
         Err(Errno::EAGAIN | Errno::EINTR | Errno::ECONNREFUSED | Errno::ENETDOWN) => return Ok(None),
         Err(e) => return Err(e).context("receive"),
     };
-    let stamp = message.cmsgs().context("read the time stamp")?.find_map(|cmsg| match cmsg {
-        ControlMessageOwned::ScmTimestampns(time) => Some(time.tv_sec() * SECOND + time.tv_nsec()),
-        _ => None,
-    });
+    let (mut stamp, mut missed) = (None, 0);
+    for said in message.cmsgs().context("read the time stamp")? {
+        match said {
+            ControlMessageOwned::ScmTimestampns(time) => {
+                stamp = Some(time.tv_sec() * SECOND + time.tv_nsec())
+            }
+            ControlMessageOwned::RxqOvfl(count) => missed = count,
+            _ => {}
+        }
+    }
     // The stamp is a time of day. Converted at once, so that a clock that is
     // being corrected does no harm.
     let at_ns = stamp.map_or_else(monotonic_ns, |stamp| ClockPair::now().monotonic_of(stamp));
-    Ok(Some(Received { length: message.bytes, at_ns, from: message.address }))
+    Ok(Some(Received { length: message.bytes, at_ns, missed, from: message.address }))
 }
 
 /// A raw socket on one interface.

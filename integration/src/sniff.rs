@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use crate::clock::ClockPair;
+use crate::clock::{ClockPair, monotonic_ns};
 use crate::lab::Lab;
 use crate::probe::{ECHO_PORT, number_of};
 use crate::raw::{ETHERTYPE_RARP, PacketSocket};
@@ -33,6 +33,22 @@ pub struct SniffResult {
     pub requests: Seen,
     /// The guest's answers, by the peer they are for.
     pub answers: Seen,
+    /// Frames that it had no room for. What it says of a packet that it has not
+    /// seen is worth nothing then.
+    pub missed: u32,
+}
+
+impl SniffResult {
+    /// Nothing yet.
+    pub fn empty() -> Self {
+        Self {
+            clock: ClockPair::now(),
+            rarps: Vec::new(),
+            requests: Seen::new(),
+            answers: Seen::new(),
+            missed: 0,
+        }
+    }
 }
 
 /// A frame that counts.
@@ -81,17 +97,22 @@ fn classify(frame: &[u8]) -> Option<Frame> {
 /// When there is no such interface here, or `out` cannot be written.
 pub fn run(iface: &str, out: &Path, stop: &AtomicBool) -> Result<()> {
     let socket = PacketSocket::open(iface)?;
-    let mut result = SniffResult {
-        clock: ClockPair::now(),
-        rarps: Vec::new(),
-        requests: Seen::new(),
-        answers: Seen::new(),
-    };
+    let mut result = SniffResult::empty();
     println!("{READY}");
     let mut buffer = [0; 2048];
-    while !stop.load(Ordering::Relaxed) {
-        let Some(received) = socket.receive(&mut buffer)? else { continue };
+    let mut until = i64::MAX;
+    loop {
+        if stop.load(Ordering::Relaxed) {
+            until = until.min(monotonic_ns());
+        }
+        let received = match socket.receive(&mut buffer)? {
+            // What passed until then is still to be read.
+            Some(received) if received.at_ns <= until => received,
+            None if until == i64::MAX => continue,
+            _ => break,
+        };
         let at = received.at_ns;
+        result.missed = result.missed.max(received.missed);
         match classify(&buffer[..received.length]) {
             Some(Frame::Rarp(mac)) => result.rarps.push((at, mac.map(|o| format!("{o:02x}")).join(":"))),
             Some(Frame::Request(peer, number)) => result.requests.entry(peer).or_default().push((number, at)),

@@ -22,7 +22,7 @@ use crate::process::LabProcess;
 const NAME: &str = "limosa-lab";
 
 /// How long a measurement may take to stop and write what it has.
-const FINISH: Duration = Duration::from_secs(30);
+const FINISH: Duration = Duration::from_secs(90);
 
 /// Where the lab's binary is: this program, or next to it, or (for a test,
 /// which lies in `deps`) one directory up.

@@ -60,7 +60,8 @@ impl Connection {
             (Transport::Ports { src: port, .. }, Transport::Ports { src, dst })
                 if port == dst && self.orig.src == self.reply.dst =>
             {
-                Ok(Some(SocketAddr::new(self.reply.src, src)))
+                let is_itself = self.reply.src == self.orig.src;
+                if is_itself { Err(Refusal::Hairpin) } else { Ok(Some(SocketAddr::new(self.reply.src, src))) }
             }
             _ => Err(Refusal::Translated),
         }
@@ -105,8 +106,13 @@ mod tests {
 
     #[test]
     fn a_translated_source_is_none() {
-        let mut hairpin = to("10.0.0.7 8080");
-        hairpin.reply.dst = "10.0.0.254".parse().unwrap();
-        assert_eq!(hairpin.backend(), Err(Refusal::Translated));
+        let mut masqueraded = to("10.0.0.7 8080");
+        masqueraded.reply.dst = "10.0.0.254".parse().unwrap();
+        assert_eq!(masqueraded.backend(), Err(Refusal::Translated));
+    }
+
+    #[test]
+    fn who_answers_itself_is_told_apart() {
+        assert_eq!(to("10.0.0.1 8080").backend(), Err(Refusal::Hairpin));
     }
 }

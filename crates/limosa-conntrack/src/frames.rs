@@ -22,13 +22,19 @@ pub enum Refusal {
     /// Not only the destination, or to more backends than there is room for ([`Backends::MAX`]).
     #[error("its addresses are translated in a way that cannot be repeated")]
     Translated,
+    /// OVN translates it twice, the second time in a zone of the switch, and takes the
+    /// source for translated as soon as the destination is (`ls_in_nat_hairpin` in
+    /// `northd/northd.c`): half of it would stall for good, without either it may begin anew.
+    #[error("it is answered by the port itself, and one half of its translation is not the port's")]
+    Hairpin,
     /// What the helper knows of the connection stays behind.
     #[error("a helper looks into it")]
     Helper,
     /// It exists because of another one.
     #[error("it was expected because of another connection")]
     Child,
-    #[error("its ct_label has bits that find no room")]
+    /// See [`Burden`].
+    #[error("its ct_mark or ct_label has bits that find no room")]
     Label,
     #[error("its protocol is not one of TCP, UDP, SCTP and ICMP echo")]
     Protocol,
@@ -40,6 +46,7 @@ impl Refusal {
     pub const fn label(self) -> &'static str {
         match self {
             Self::Translated => "translated",
+            Self::Hairpin => "hairpin",
             Self::Helper => "helper",
             Self::Child => "child",
             Self::Label => "label",

@@ -44,8 +44,8 @@ fn entries() -> Vec<Connection> {
     let open = "protoinfo=(state_orig=ESTABLISHED,state_reply=ESTABLISHED)";
     [
         &format!("tcp,orig=(src=10.0.0.1,dst=10.0.0.2,sport=1000,dport=80),reply=(src=10.0.0.2,dst=10.0.0.1,sport=80,dport=1000),zone=9,{open}"),
-        &format!("tcp,orig=(src=10.0.0.2,dst=10.0.0.1,sport=1001,dport=22),reply=(src=10.0.0.1,dst=10.0.0.2,sport=22,dport=1001),zone=9,mark=2,labels=0xdeadbeef000000000000000012345678,{open}"),
-        &format!("tcp,orig=(src=fd00::1,dst=fd00::2,sport=1000,dport=80),reply=(src=fd00::2,dst=fd00::1,sport=80,dport=1000),zone=9,mark=4294967295,{open}"),
+        &format!("tcp,orig=(src=10.0.0.2,dst=10.0.0.1,sport=1001,dport=22),reply=(src=10.0.0.1,dst=10.0.0.2,sport=22,dport=1001),zone=9,mark=2,labels=0xdeadbeef123400000000000001fe01ff,{open}"),
+        &format!("tcp,orig=(src=fd00::1,dst=fd00::2,sport=1000,dport=80),reply=(src=fd00::2,dst=fd00::1,sport=80,dport=1000),zone=9,mark=2147483647,{open}"),
         "udp,orig=(src=10.0.0.1,dst=10.0.0.2,sport=53,dport=53),reply=(src=10.0.0.2,dst=10.0.0.1,sport=53,dport=53),zone=9,labels=0x1",
         "udp,orig=(src=fd00::1,dst=fd00::2,sport=53,dport=54),reply=(src=fd00::2,dst=fd00::1,sport=54,dport=53),zone=9",
         "icmp,orig=(src=10.0.0.1,dst=10.0.0.2,id=77,type=8,code=0),reply=(src=10.0.0.2,dst=10.0.0.1,id=77,type=0,code=0),zone=9",
@@ -89,6 +89,26 @@ fn an_entry_arrives_as_it_was() {
     // What comes twice changes nothing.
     play(&ovs, frames(&sent));
     assert_eq!(zone_9(&ovs).len(), sent.len());
+}
+
+/// OVN 22.03 notes everything in `ct_label`; 26.03 uses more bits than any before, of both.
+#[test]
+fn what_two_releases_of_ovn_note_arrives() {
+    let ovs = Ovs::start();
+    ovs.vsctl("add-port br0 p1 -- set interface p1 type=dummy ofport_request=1".split(' '));
+    ovs.add_flows(&commit(9).each_ref().map(String::as_str));
+    let entry = |port: u16, noted: &str| {
+        connection(&format!(
+            "udp,orig=(src=10.0.0.1,dst=10.0.0.2,sport={port},dport=53),reply=(src=10.0.0.2,dst=10.0.0.1,sport=53,dport={port}),zone=9,{noted}"
+        ))
+    };
+    let blocked_natted_and_an_acl = entry(1, "mark=0,labels=0x12345678000000000000000000000003");
+    // All of ct_mark but the port of an ECMP route; obs_point_id, acl_id, nf_id, tun_if and nf.
+    let everything = entry(2, "mark=16711807,labels=0xffffffffffff00000000000001fe0180");
+    let sent = [blocked_natted_and_an_acl, everything];
+    play(&ovs, frames(&sent));
+    let arrived = zone_9(&ovs);
+    assert!(arrived.len() == 2 && sent.iter().all(|entry| arrived.contains(entry)), "{arrived:#?}");
 }
 
 /// Who was the first stays the first, whatever is lost and whoever was quicker.

@@ -111,8 +111,8 @@ async fn attempt(stage: &mut Stage, fault: Fault, at: Boundary, rate: u32, cell:
     stage.bridges.iter().for_each(Bridge::forget);
     let options = stage.lab.port_options(PORT).await?;
     let Stage { lab, limosa, objects, bridges, foreign, .. } = stage;
-    let probing = Probing::start(lab, rate).await?;
     let before = Sniffer::start(lab, &chassis.from, source.tap()).await?;
+    let probing = Probing::start(lab, rate).await?;
     limosa.ask(lab, &name, PORT, &chassis.from, &chassis.to).await?;
 
     let meeting = Meeting::new(at);

@@ -1,23 +1,21 @@
 //! Connections between a peer and the guest, held until SIGTERM; then each has
 //! to go on.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
-use super::kind::{Kind, Opener, Talk, Transport, Verdict};
+use super::kind::{Kind, Talk, Transport, Verdict};
+use super::link::{Link, Own};
 use super::orders::Commander;
 use crate::lab::Lab;
 use crate::pattern::byte_at;
-use crate::probe::ECHO_PORT;
 use crate::tcp::is_timeout;
 use crate::worker::{Worker, write_result};
 
@@ -34,11 +32,14 @@ const STEPS_AFTER: u32 = 5;
 /// How long there is a pause between two steps.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// How long after one idle connection the next one speaks.
+const APART: Duration = Duration::from_millis(40);
+
 /// How soon something is said again where nobody else does it.
-const AGAIN: Duration = Duration::from_millis(200);
+pub(super) const AGAIN: Duration = Duration::from_millis(200);
 /// How long the beginning may take, and what decides in the end.
-const BEGIN: Duration = Duration::from_secs(20);
-const DECIDE: Duration = Duration::from_secs(8);
+pub(super) const BEGIN: Duration = Duration::from_secs(20);
+pub(super) const DECIDE: Duration = Duration::from_secs(8);
 
 /// Said once every connection stands.
 const READY: &str = "all are open";
@@ -58,6 +59,12 @@ pub struct HoldArgs {
     /// This peer's IPv6 address
     #[arg(long)]
     own6: IpAddr,
+    /// The IPv4 address by which a load balancer offers this peer
+    #[arg(long)]
+    vip: IpAddr,
+    /// The IPv6 address by which a load balancer offers this peer
+    #[arg(long)]
+    vip6: IpAddr,
     /// This peer's name
     #[arg(long)]
     name: String,
@@ -79,30 +86,36 @@ pub struct HoldArgs {
 /// When one cannot be opened or the result not be written.
 pub fn run(args: &HoldArgs, stop: &AtomicBool) -> Result<()> {
     let kinds: Vec<Kind> = serde_json::from_str(&args.kinds).context("understand --kinds")?;
-    let commander = Arc::new(Commander::new(args.guest)?);
     let open = |(kind, port): (Kind, u16)| {
-        let [guest, own] = if kind.ip6 { [args.guest6, args.own6] } else { [args.guest, args.own] };
-        Held::open(kind, guest, SocketAddr::new(own, port), Arc::clone(&commander))
-            .with_context(|| format!("open: {kind}"))
+        let [guest, own, vip] =
+            if kind.ip6 { [args.guest6, args.own6, args.vip6] } else { [args.guest, args.own, args.vip] };
+        let own = Own::new(kind, own, vip, port);
+        Held::open(kind, guest, own, Commander::new(args.guest)?).with_context(|| format!("open: {kind}"))
     };
     let held = kinds.into_iter().zip(args.first_port..).map(open).collect::<Result<Vec<_>>>()?;
     println!("{READY}");
-    let verdicts = thread::scope(|scope| {
-        let threads: Vec<_> = held.into_iter().map(|held| scope.spawn(|| held.judge(stop))).collect();
-        threads.into_iter().map(|thread| thread.join().ok()).collect::<Option<Vec<_>>>()
-    });
-    let mut verdicts = verdicts.context("a connection's thread panicked")?;
+    // An emulated guest that everybody speaks to is slow to answer: the idle ones
+    // wait until the others have ended.
+    let (idle, others): (Vec<_>, Vec<_>) = held.into_iter().partition(|held| held.kind.is_idle());
+    let mut verdicts = judge_all(others, Duration::ZERO, stop)?;
+    verdicts.extend(judge_all(idle, APART, stop)?);
     verdicts.iter_mut().for_each(|verdict| verdict.peer.clone_from(&args.name));
     write_result(&args.out, &verdicts)
 }
 
-#[derive(Debug)]
-enum Link {
-    Tcp(TcpStream),
-    Udp(UdpSocket),
-    /// The peer's own pings, and how many were answered.
-    Pings(Child, Arc<AtomicU64>),
-    GuestPings,
+/// What becomes of connections, each of which begins so long after the one before.
+fn judge_all(held: Vec<Held>, apart: Duration, stop: &AtomicBool) -> Result<Vec<Verdict>> {
+    let verdicts = thread::scope(|scope| {
+        let judge = |(held, place): (Held, u32)| {
+            scope.spawn(move || {
+                thread::sleep(apart * place);
+                held.judge(stop)
+            })
+        };
+        let threads: Vec<_> = held.into_iter().zip(0..).map(judge).collect();
+        threads.into_iter().map(|thread| thread.join().ok()).collect::<Option<Vec<_>>>()
+    });
+    verdicts.context("a connection's thread panicked")
 }
 
 /// One connection. It carries the same stream in every direction, of which each
@@ -113,53 +126,15 @@ struct Held {
     link: Link,
     /// As the guest sees it.
     own: SocketAddr,
-    commander: Arc<Commander>,
+    commander: Commander,
     said: u64,
     heard: u64,
 }
 
 impl Held {
-    fn open(kind: Kind, guest: IpAddr, mut own: SocketAddr, commander: Arc<Commander>) -> Result<Self> {
-        let echo = SocketAddr::new(guest, ECHO_PORT);
-        let link = match (kind.transport, kind.opener) {
-            (Transport::Tcp, Opener::Guest) => {
-                let listener = TcpListener::bind(own).context("listen")?;
-                commander.order(&format!("open tcp {own}"))?;
-                Link::Tcp(listener.accept().context("accept")?.0)
-            }
-            (Transport::Tcp, Opener::Peer) => {
-                let stream = TcpStream::connect_timeout(&echo, BEGIN).context("connect")?;
-                own = stream.local_addr().context("find out the port")?;
-                Link::Tcp(stream)
-            }
-            (Transport::Udp, opener) => {
-                let any_port = SocketAddr::new(own.ip(), 0);
-                let socket = UdpSocket::bind(if opener == Opener::Guest { own } else { any_port });
-                let socket = socket.context("open a UDP socket")?;
-                own = socket.local_addr().context("find out the port")?;
-                let peer = if opener == Opener::Guest {
-                    socket.set_read_timeout(Some(BEGIN))?;
-                    commander.order(&format!("open udp {own}"))?;
-                    socket.recv_from(&mut [0; 16]).context("hear from the guest")?.1
-                } else {
-                    echo
-                };
-                socket.connect(peer).context("connect")?;
-                Link::Udp(socket)
-            }
-            (Transport::Icmp, Opener::Guest) => Link::GuestPings,
-            (Transport::Icmp, Opener::Peer) => pings(guest)?,
-        };
-        match &link {
-            Link::Tcp(stream) => {
-                stream.set_nodelay(true)?;
-                stream.set_read_timeout(Some(AGAIN))?;
-                stream.set_write_timeout(Some(DECIDE))?;
-            }
-            Link::Udp(socket) => socket.set_read_timeout(Some(AGAIN))?,
-            Link::Pings(..) | Link::GuestPings => {}
-        }
-        let mut held = Self { kind, link, own, commander, said: 0, heard: 0 };
+    fn open(kind: Kind, guest: IpAddr, mut own: Own, commander: Commander) -> Result<Self> {
+        let link = Link::open(kind, guest, &mut own, &commander)?;
+        let mut held = Self { kind, link, own: own.seen, commander, said: 0, heard: 0 };
         let mut patience = Patience { until: None, began: None, limit: BEGIN };
         // Something each way, so that the trackers know that it is answered.
         if kind.transport == Transport::Udp {
@@ -175,7 +150,7 @@ impl Held {
     /// Holds it until `stop` is raised, and looks whether it goes on.
     fn judge(mut self, stop: &AtomicBool) -> Verdict {
         let mut patience = Patience { until: Some(stop), began: None, limit: DECIDE };
-        let is_idle = matches!(self.kind.talk, Talk::GuestSpeaks | Talk::PeerSpeaks);
+        let is_idle = self.kind.is_idle();
         let mut result = Ok(());
         while !stop.load(Ordering::Relaxed) {
             if !is_idle && result.is_ok() {
@@ -319,24 +294,6 @@ fn until_heard(
         }
         patience.check(|| "no datagram is answered".to_owned())?;
     }
-}
-
-/// Pings the guest from now on, and counts the answers.
-fn pings(guest: IpAddr) -> Result<Link> {
-    let mut child = Command::new("busybox")
-        .args(["ping", "-i", "0.2", &guest.to_string()])
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("run busybox (busybox-static)")?;
-    let output = child.stdout.take().context("read what ping says")?;
-    let count = Arc::new(AtomicU64::new(0));
-    let counting = Arc::clone(&count);
-    thread::spawn(move || {
-        for line in BufReader::new(output).lines().map_while(Result::ok) {
-            counting.fetch_add(u64::from(line.contains("seq=")), Ordering::Relaxed);
-        }
-    });
-    Ok(Link::Pings(child, count))
 }
 
 /// How long something may take, counted from when `until` is raised.

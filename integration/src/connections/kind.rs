@@ -15,6 +15,8 @@ pub enum Transport {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Opener {
     Guest,
+    /// The guest, which calls a load balancer's address.
+    Balanced,
     Peer,
 }
 
@@ -45,12 +47,13 @@ pub struct Kind {
 impl Kind {
     /// Every kind of one family of addresses.
     pub fn all(ip6: bool) -> Vec<Self> {
-        let of = |transport, talks: &[Talk]| {
+        let by = |openers: &[Opener], transport, talks: &[Talk]| {
             let each = |&talk: &Talk| {
-                [Opener::Guest, Opener::Peer].map(|opener| Self { transport, ip6, opener, talk })
+                openers.iter().map(move |&opener| Self { transport, ip6, opener, talk }).collect::<Vec<_>>()
             };
             talks.iter().flat_map(each).collect::<Vec<_>>()
         };
+        let of = |transport, talks: &[Talk]| by(&[Opener::Guest, Opener::Peer], transport, talks);
         let idle = [Talk::GuestSpeaks, Talk::PeerSpeaks];
         [
             of(Transport::Tcp, &idle),
@@ -58,6 +61,7 @@ impl Kind {
             of(Transport::Udp, &idle),
             of(Transport::Udp, &[Talk::Chatty]),
             of(Transport::Icmp, &[Talk::Chatty]),
+            by(&[Opener::Balanced], Transport::Tcp, &[idle[0], idle[1], Talk::Chatty]),
         ]
         .concat()
     }
@@ -67,8 +71,13 @@ impl Kind {
     pub fn is_hard(self) -> bool {
         matches!(
             (self.opener, self.talk),
-            (Opener::Guest, Talk::PeerSpeaks) | (Opener::Peer, Talk::GuestSpeaks)
+            (Opener::Guest | Opener::Balanced, Talk::PeerSpeaks) | (Opener::Peer, Talk::GuestSpeaks)
         )
+    }
+
+    /// Whether nothing is said on it while the guest moves.
+    pub fn is_idle(self) -> bool {
+        matches!(self.talk, Talk::GuestSpeaks | Talk::PeerSpeaks)
     }
 
     /// Whether a tracker remembers it for long though nothing is said.
@@ -87,6 +96,7 @@ impl fmt::Display for Kind {
         };
         let opener = match opener {
             Opener::Guest => "the guest",
+            Opener::Balanced => "the guest through a load balancer",
             Opener::Peer => "the peer",
         };
         let talk = match talk {

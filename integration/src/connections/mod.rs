@@ -2,13 +2,16 @@
 //! that denies by default, while the guest is migrated: by Limosa, and by OVN's
 //! own means, which shows that the connections would notice.
 
+mod balancer;
 mod fill;
 mod hold;
 mod kind;
+mod link;
 mod orders;
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,6 +21,7 @@ use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use balancer::{balance, route};
 pub use fill::{fill, tracked, zone};
 pub use hold::{HoldArgs, run as hold};
 pub use kind::{Kind, Opener, Talk, Transport, Verdict};
@@ -29,6 +33,7 @@ use crate::lab::{Lab, LabOptions};
 use crate::network::LogicalPort;
 use crate::policy::deny_by_default;
 use hold::{FIRST_PORT, Holder};
+use link::Own;
 
 /// What is to be tried.
 #[derive(Debug, Clone)]
@@ -78,12 +83,17 @@ impl fmt::Display for Report {
             [("Limosa", &self.limosa), ("OVN's own", &self.ovn)]
         {
             let went_on = verdicts.iter().filter(|verdict| verdict.went_on).count();
-            let slowest = verdicts.iter().filter_map(|verdict| verdict.answered_ms).fold(0.0, f64::max);
             let (all, hard) = (verdicts.len(), verdicts.iter().filter(|v| v.kind.is_hard()).count());
             writeln!(
                 f,
-                "{way}: {went_on} of {all} connections went on ({hard} hard ones); the slowest answer took {slowest:.0} ms"
+                "{way}: {went_on} of {all} connections went on ({hard} of them only if they are remembered)"
             )?;
+            if let Some([median, slowest]) = idle_answers(verdicts) {
+                writeln!(
+                    f,
+                    "  an idle one's next message was answered within {median:.0} ms, the slowest within {slowest:.0} ms"
+                )?;
+            }
             writeln!(
                 f,
                 "  {} of its entries are not on the target; in the object: {carried}",
@@ -97,12 +107,27 @@ impl fmt::Display for Report {
     }
 }
 
+/// How long the next message of an idle connection took to be answered, milliseconds: the median,
+/// and the longest.
+fn idle_answers(verdicts: &[Verdict]) -> Option<[f64; 2]> {
+    let idle = verdicts.iter().filter(|verdict| verdict.kind.is_idle());
+    let mut took: Vec<f64> = idle.filter_map(|verdict| verdict.answered_ms).collect();
+    took.sort_by(f64::total_cmp);
+    Some([*took.get(took.len() / 2)?, *took.last()?])
+}
+
 /// A peer: its name, its chassis, the last octet of its addresses.
 const PEERS: [(&str, &str, u8); 3] = [("p1", "ch1", 21), ("p2", "ch2", 22), ("p3", "ch3", 23)];
 const GUEST_IP6: &str = "fd00:7::10";
 
-fn addresses(octet: u8) -> [String; 2] {
-    [format!("192.168.7.{octet}"), format!("fd00:7::{octet}")]
+/// Of a peer; a hundred above are those by which a load balancer offers it.
+fn addresses(octet: u8) -> [IpAddr; 2] {
+    let ip6 = Ipv6Addr::new(0xfd00, 7, 0, 0, 0, 0, 0, octet.into());
+    [Ipv4Addr::new(192, 168, 7, octet).into(), ip6.into()]
+}
+
+fn vips(octet: u8) -> [IpAddr; 2] {
+    addresses(octet + 100)
 }
 
 /// Migrates a guest to and fro, and writes `report.json` and `report.txt`.
@@ -120,13 +145,14 @@ pub async fn run(options: &Options) -> Result<Report> {
     let lab = Lab::start(LabOptions::default()).await?;
     lab.switch("ls0").await?;
     for (name, chassis, octet) in PEERS {
-        let [ip, ip6] = addresses(octet);
+        let [ip, ip6] = addresses(octet).map(|ip| ip.to_string());
         let mac = format!("02:00:00:00:02:{octet:02x}");
         lab.port("ls0", LogicalPort::new(name, &mac, &ip).with_ip6(&ip6)).await?;
         lab.endpoint(chassis, name).await?;
     }
     lab.port("ls0", LogicalPort::new(PORT, GUEST_MAC, GUEST_IP).with_ip6(GUEST_IP6)).await?;
     deny_by_default(&lab, PORT).await?;
+    route(&lab, PEERS.map(|(_, _, octet)| vips(octet)).as_flattened()).await?;
     let limosa = Way::Limosa(Limosa::start(&lab).await?);
     let guest = Guest::start(&lab, "ch1", PORT).await?;
 
@@ -196,17 +222,31 @@ impl Stage<'_> {
         let kinds: Vec<Kind> = [false, true].into_iter().flat_map(Kind::all).collect();
         let holders = (0..).zip(PEERS).map(|(place, (name, chassis, octet))| {
             // Each pair of openers with the same peer, in the other family with another.
-            let is_mine = |number: usize| !self.options.quick || (number / 2 + number / 18) % 3 == place;
+            let is_mine = |number: usize| {
+                let (family, number) = (number * 2 / kinds.len(), number % (kinds.len() / 2));
+                !self.options.quick || (number / 2 + family) % 3 == place
+            };
             let mine = (0..).zip(&kinds).filter(|(number, kind)| is_mine(*number) && wanted(**kind));
             let kinds: Vec<Kind> = mine.map(|(_, kind)| *kind).collect();
             async move {
-                let [own, own6] = addresses(octet);
+                let ([ip, ip6], [vip, vip6]) = (addresses(octet), vips(octet));
+                for (kind, port) in
+                    kinds.iter().zip(first_port..).filter(|(kind, _)| kind.opener == Opener::Balanced)
+                {
+                    let [own, vip] = if kind.ip6 { [ip6, vip6] } else { [ip, vip] };
+                    let own = Own::new(*kind, own, vip, port);
+                    balance(self.lab, own.seen, &own.backends()).await?;
+                }
+                self.lab.sync().await?;
+                let [own, own6, vip, vip6] = [ip, ip6, vip, vip6].map(|ip| ip.to_string());
                 let (kinds, first_port) = (serde_json::to_string(&kinds)?, first_port.to_string());
                 let args = [
                     ["--guest", GUEST_IP],
                     ["--guest6", GUEST_IP6],
                     ["--own", &own],
                     ["--own6", &own6],
+                    ["--vip", &vip],
+                    ["--vip6", &vip6],
                     ["--name", name],
                     ["--first-port", &first_port],
                     ["--kinds", &kinds],

@@ -1,7 +1,7 @@
 //! Orders to the guest (`guest/orders.rs`).
 
+use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -15,21 +15,24 @@ const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Gives orders, one at a time.
 #[derive(Debug)]
-pub(super) struct Commander(Mutex<(UdpSocket, u64)>);
+pub(super) struct Commander {
+    socket: UdpSocket,
+    /// How many it has given.
+    orders: Cell<u64>,
+}
 
 impl Commander {
     pub(super) fn new(guest: IpAddr) -> Result<Self> {
         let socket = UdpSocket::bind("0.0.0.0:0").context("open a UDP socket")?;
         socket.connect(SocketAddr::new(guest, ORDERS_PORT)).context("reach the guest")?;
         socket.set_read_timeout(Some(AGAIN)).context("set the read timeout")?;
-        Ok(Self(Mutex::new((socket, 0))))
+        Ok(Self { socket, orders: Cell::new(0) })
     }
 
     /// Gives an order until it is answered; returns the number in the answer.
     pub(super) fn order(&self, order: &str) -> Result<u64> {
-        let mut commander = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        commander.1 += 1;
-        let (socket, number) = &*commander;
+        let (socket, number) = (&self.socket, self.orders.get() + 1);
+        self.orders.set(number);
         let (line, began) = (format!("{number} {order}"), Instant::now());
         let mut buffer = [0; 512];
         while began.elapsed() < DEADLINE {

@@ -1,6 +1,8 @@
 //! The demo: a guest goes from chassis to chassis and back under constant
 //! probing, and every packet is accounted for.
 
+mod baseline;
+mod comparison;
 mod limosa;
 mod report;
 pub(crate) mod way;
@@ -14,6 +16,8 @@ use anyhow::{Context, Result, ensure};
 use futures::future::try_join_all;
 use rustix::process::Signal;
 
+pub use baseline::Baseline;
+pub use comparison::{Comparison, both};
 pub use limosa::{COOKIE_MAGIC, Limosa, Object, Step, flows_of_ours, is_ours, left_behind};
 pub use report::{Migration, Report, Versions};
 use way::Way;
@@ -25,7 +29,7 @@ use crate::daemon::Daemon;
 use crate::guest::{Guest, migrate};
 use crate::lab::{Lab, LabOptions};
 use crate::network::LogicalPort;
-use crate::probe::{ProbeResult, Prober};
+use crate::probe::{ANSWERED_RATE, ProbeResult, Prober};
 use crate::sniff::Sniffer;
 use crate::tcp::HeldTcp;
 
@@ -33,6 +37,11 @@ use crate::tcp::HeldTcp;
 pub(crate) const PORT: &str = "vm1";
 pub(crate) const GUEST_MAC: &str = "02:00:00:00:01:01";
 pub(crate) const GUEST_IP: &str = "192.168.7.10";
+
+/// A second address of the port, which the guest does not have: what is sent there comes to its
+/// interface, and its network card passes it over.
+const SILENT_MAC: &str = "02:00:00:00:01:fe";
+const SILENT_IP: &str = "192.168.7.254";
 
 /// The lab's peers, one on every chassis: one on the source, one on the
 /// target, one on neither.
@@ -65,12 +74,14 @@ pub struct Options {
     pub migrations: usize,
     /// Every ovn-controller has thousands of flows and computes them without pause.
     pub busy: bool,
+    /// Find out first what is lost without any migration.
+    pub baseline: bool,
 }
 
 impl Options {
     /// What `make demo` does.
     pub fn new(out: PathBuf) -> Self {
-        Self { out, rate: 1000, ovn: false, migrations: 3, busy: false }
+        Self { out, rate: 1000, ovn: false, migrations: 3, busy: false, baseline: false }
     }
 }
 
@@ -120,6 +131,10 @@ pub async fn run(options: &Options) -> Result<Report> {
 async fn on_stage(lab: &Lab, options: &Options, teller: &Teller, report: &mut Report) -> Result<()> {
     lab.peers().await?;
     lab.port("ls0", LogicalPort::new(PORT, GUEST_MAC, GUEST_IP)).await?;
+    let [own, silent] = [[GUEST_MAC, GUEST_IP], [SILENT_MAC, SILENT_IP]].map(|pair| pair.join(" "));
+    let both = |verb| [verb, PORT, &own, &silent];
+    let (addresses, security) = (both("lsp-set-addresses"), both("lsp-set-port-security"));
+    lab.nbctl(&[&addresses[..], &["--"], &security].concat()).await?;
     let way = if options.ovn {
         teller.tell("no Limosa: the port will be handed over by OVN's own means");
         Way::Ovn
@@ -139,6 +154,11 @@ async fn on_stage(lab: &Lab, options: &Options, teller: &Teller, report: &mut Re
         teller.tell(format!("giving OVN {OVN_FLOWS} more flows, and every ovn-controller no pause"));
         busy::fill(lab, "ls0").await?;
         busy = Some(Busy::start(lab).await?);
+    }
+    if options.baseline {
+        teller.tell("what is lost without any migration:");
+        report.baseline =
+            baseline::search(lab, &guest, options.rate, |found| teller.tell(format!("  {found}"))).await?;
     }
 
     let migrations = options.migrations;
@@ -184,9 +204,9 @@ async fn one(
     to: &str,
 ) -> Result<Guest> {
     let from = source.chassis().to_owned();
-    let probing = Probing::start(lab, options.rate).await?;
-    teller.tell(format!("p1, p2 and p3 each send {} packets a second to the guest", options.rate));
     let before = Sniffer::start(lab, &from, source.tap()).await?;
+    let probing = Probing::start_sampled(lab, options.rate).await?;
+    teller.tell(format!("p1, p2 and p3 each send {} packets a second to the guest", options.rate));
 
     let mut ticket = way.begin(lab, PORT, &from, to).await?;
     let mut target = Guest::prepare_incoming(lab, to, PORT).await?;
@@ -208,6 +228,11 @@ async fn one(
     let (before, after) = (before.finish().await?, after.finish().await?);
     let left = way.left_behind(lab, &ticket).await?;
     report.failures.extend(left.into_iter().map(|what| format!("after {from} to {to}: {what}")));
+    let missed = before.missed + after.missed;
+    if missed > 0 {
+        let what = "packets at the guest's interfaces were too many to be counted: choose a lower --rate";
+        report.failures.push(format!("{from} to {to}: {missed} {what}"));
+    }
     let pause_ns = times.pause.monotonic_ns;
     let seen = Observed { pause_ns, guest_mac: GUEST_MAC, source: &before, target: &after, peers: &peers };
     let migration = Migration::new(&from, to, times, &ticket.steps, analyse(&seen), &peers);
@@ -225,8 +250,23 @@ impl Probing {
     /// Starts `rate` packets a second from each peer; each has had an answer
     /// when this returns.
     pub(crate) async fn start(lab: &Lab, rate: u32) -> Result<Self> {
+        Self::start_at(lab, None, rate).await
+    }
+
+    /// As [`start`](Self::start), but if there are too many for the guest it is to answer
+    /// some of them only.
+    async fn start_sampled(lab: &Lab, rate: u32) -> Result<Self> {
+        Self::start_at(lab, Some(SILENT_IP).filter(|_| rate > ANSWERED_RATE), rate).await
+    }
+
+    async fn start_at(lab: &Lab, silent: Option<&str>, rate: u32) -> Result<Self> {
         let probers = PEERS.map(async |(name, chassis, ip)| {
-            let prober = Prober::start(lab, &format!("{name}-{chassis}"), GUEST_IP, rate).await?;
+            let ns = format!("{name}-{chassis}");
+            if silent.is_some() {
+                let known = ["ip", "neigh", "replace", SILENT_IP, "lladdr", SILENT_MAC, "dev", "eth0"];
+                lab.exec_in(&ns, &known).await?;
+            }
+            let prober = Prober::start_at(lab, &ns, GUEST_IP, silent, rate).await?;
             anyhow::Ok((name, ip, prober))
         });
         Ok(Self(try_join_all(probers).await?))

@@ -1,7 +1,7 @@
 //! What the demo found: for a program as JSON, for a person as one page of
 //! HTML that needs nothing else, and in short for the terminal.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::fs;
 use std::net::Ipv4Addr;
@@ -11,13 +11,14 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use serde_json::json;
 
+use super::baseline::Baseline;
 use super::limosa::Step;
 use super::since;
 use crate::analysis::{Analysis, PeerAnalysis};
 use crate::busy::Recomputed;
 use crate::guest::MigrationTimes;
 use crate::lab::{CENTRAL, Lab};
-use crate::probe::ProbeResult;
+use crate::probe::{ProbeResult, asks_every};
 use crate::tcp::TcpResult;
 
 const PAGE: &str = include_str!("report.html");
@@ -61,14 +62,13 @@ pub struct Migration {
     pub to: String,
     /// From QEMU's `STOP` on the source to its `RESUME` on the target.
     pub guest_pause_ms: f64,
-    /// From the guest's announcement to the first packet that reached it and
-    /// that it answered.
+    /// From the guest's announcement to the first packet that reached it.
     pub activation_ms: Option<f64>,
     /// When the guest announced itself.
     pub rarp_ms: Option<f64>,
     /// When that first packet reached it.
     pub first_packet_ms: Option<f64>,
-    /// When its answer left.
+    /// When its first answer left.
     pub first_answer_ms: Option<f64>,
     /// The steps of the migration as a whole.
     pub steps: BTreeMap<String, f64>,
@@ -80,32 +80,41 @@ pub struct Migration {
     packets: BTreeMap<String, Packets>,
 }
 
-/// Every packet of a peer, for the picture.
+/// Packets of a peer, for the picture: those that asked for an answer, and those
+/// that were lost while the guest ran.
 #[derive(Debug, Clone, Default, Serialize)]
 struct Packets {
+    numbers: Vec<u64>,
     /// When each was sent, hundredths of a millisecond since the pause.
     sent: Vec<i64>,
     /// How long the answer took, hundredths of a millisecond; -1 for none.
     took: Vec<i64>,
-    /// The numbers of those answered more than once.
+    /// The places here of those answered more than once.
     twice: Vec<usize>,
 }
 
 impl Packets {
-    fn of(probe: &ProbeResult, pause_ns: i64) -> Self {
+    fn of(probe: &ProbeResult, peer: &PeerAnalysis, pause_ns: i64) -> Self {
         const HUNDREDTH: i64 = 10_000;
-        let mut took = vec![-1; probe.sent.len()];
-        let mut twice = Vec::new();
+        let lost: HashSet<u64> = peer.losses.iter().map(|loss| loss.number).collect();
+        let mut answers: HashMap<u64, Vec<i64>> = HashMap::new();
         for &(number, at) in &probe.arrivals {
-            let Ok(number) = usize::try_from(number) else { continue };
-            let (Some(slot), Some(sent)) = (took.get_mut(number), probe.sent.get(number)) else { continue };
-            if *slot < 0 {
-                *slot = ((at - sent) / HUNDREDTH).max(0);
-            } else {
-                twice.push(number);
-            }
+            answers.entry(number).or_default().push(at);
         }
-        Self { sent: probe.sent.iter().map(|sent| (sent - pause_ns) / HUNDREDTH).collect(), took, twice }
+        let mut packets = Self::default();
+        for (number, sent) in (0..).zip(&probe.sent) {
+            if !probe.asks(number) && !lost.contains(&number) {
+                continue;
+            }
+            let answers = answers.get(&number).map_or(&[][..], Vec::as_slice);
+            if answers.len() > 1 {
+                packets.twice.push(packets.sent.len());
+            }
+            packets.numbers.push(number);
+            packets.sent.push((sent - pause_ns) / HUNDREDTH);
+            packets.took.push(answers.first().map_or(-1, |at| ((at - sent) / HUNDREDTH).max(0)));
+        }
+        packets
     }
 }
 
@@ -136,18 +145,18 @@ impl Migration {
             activation_ms: analysis.activation_ms(),
             rarp_ms: analysis.rarp_ns.map(|at| since(pause_ns, at)),
             first_packet_ms: analysis.first.as_ref().map(|first| since(pause_ns, first.delivered_ns)),
-            first_answer_ms: analysis.first.as_ref().map(|first| since(pause_ns, first.answered_ns)),
+            first_answer_ms: analysis.first_answer_ns.map(|at| since(pause_ns, at)),
             steps,
             chassis_steps,
-            peers: analysis.peers,
             packets: peers
                 .iter()
-                .map(|(name, _, probe)| (name.clone(), Packets::of(probe, pause_ns)))
+                .map(|(name, _, probe)| (name.clone(), Packets::of(probe, &analysis.peers[name], pause_ns)))
                 .collect(),
+            peers: analysis.peers,
         }
     }
 
-    fn sum(&self, of: impl Fn(&PeerAnalysis) -> u64) -> u64 {
+    pub(super) fn sum(&self, of: impl Fn(&PeerAnalysis) -> u64) -> u64 {
         self.peers.values().map(of).sum()
     }
 
@@ -157,11 +166,12 @@ impl Migration {
             self.activation_ms.map_or_else(|| "never".to_owned(), |ms| format!("within {ms:.1} ms"));
         format!(
             "of {} packets {} were lost while the guest stood still, {} after that, {} came twice; \
-             the guest was reachable {activation}",
+             it left {} unanswered, and was reachable {activation}",
             self.sum(|p| p.sent),
             self.sum(|p| p.lost_in_pause),
             self.sum(|p| p.lost_after_activation),
             self.sum(|p| p.duplicates),
+            self.sum(|p| p.unanswered),
         )
     }
 }
@@ -181,6 +191,10 @@ pub struct Report {
     pub versions: Versions,
     /// Probes a second from each peer.
     pub rate: u32,
+    /// Those of them that ask for an answer: one of so many.
+    pub asks_every: u64,
+    /// What was lost without any migration, by rate.
+    pub baseline: Vec<Baseline>,
     /// Who handed the port over: `limosa`, or `ovn` by its own means.
     pub way: &'static str,
     /// What else every ovn-controller had to do.
@@ -190,8 +204,18 @@ pub struct Report {
 impl Report {
     pub(super) fn new(versions: Versions, rate: u32, ovn: bool) -> Self {
         let way = if ovn { "ovn" } else { "limosa" };
-        let (failures, migrations) = (Vec::new(), Vec::new());
-        Self { ok: false, failures, migrations, tcp: None, versions, rate, way, busy: None }
+        Self {
+            ok: false,
+            failures: Vec::new(),
+            migrations: Vec::new(),
+            tcp: None,
+            versions,
+            rate,
+            asks_every: asks_every(rate),
+            baseline: Vec::new(),
+            way,
+            busy: None,
+        }
     }
 
     /// Adds what the numbers say to what went wrong. OVN's own way loses
@@ -199,18 +223,27 @@ impl Report {
     pub(super) fn judge(&mut self) {
         let promised = self.way != "ovn";
         let mut failures = Vec::new();
+        if let Some(same) = self.baseline.iter().find(|same| same.rate == self.rate && same.lost > 0) {
+            let Baseline { lost, sent, .. } = same;
+            failures.push(format!(
+                "{lost} of {sent} packets are lost at this rate without any migration: choose a lower --rate"
+            ));
+        }
         for migration in &self.migrations {
             let way = format!("{} to {}", migration.from, migration.to);
             if migration.activation_ms.is_none() {
                 failures.push(format!("{way}: the guest answered nothing on the target"));
             }
+            // A guest that is sent more than it can answer is not the network's affair.
+            let answers_all = self.asks_every == 1;
             for (name, peer) in migration.peers.iter().filter(|_| promised) {
-                for (count, when) in [
-                    (peer.lost_before_pause, "before the guest's pause"),
-                    (peer.lost_after_activation, "after the guest was reachable again"),
+                for (count, what) in [
+                    (peer.lost_before_pause, "lost before the guest's pause"),
+                    (peer.lost_after_activation, "lost after the guest was reachable again"),
+                    (peer.unanswered * u64::from(answers_all), "not answered by the guest"),
                 ] {
                     if count > 0 {
-                        failures.push(format!("{way}: {name} lost {count} of {} packets {when}", peer.sent));
+                        failures.push(format!("{way}: {name}: {count} of {} packets {what}", peer.sent));
                     }
                 }
             }
@@ -240,8 +273,14 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "                 guest   reach-  packets     lost     lost    lost            longest")?;
-        writeln!(f, "migration   peer pause    able      sent   before in pause   after  twice    silence")?;
+        writeln!(
+            f,
+            "                 guest   reach-  packets     lost     lost    lost           unan-   longest"
+        )?;
+        writeln!(
+            f,
+            "migration   peer pause    able      sent   before in pause   after  twice  swered   silence"
+        )?;
         for migration in &self.migrations {
             for (number, (name, peer)) in migration.peers.iter().enumerate() {
                 let first = number == 0;
@@ -252,15 +291,29 @@ impl fmt::Display for Report {
                 let reach = reach.map_or_else(String::new, |ms| format!("{ms:.1} ms"));
                 writeln!(
                     f,
-                    "{way:<11} {name:<3} {pause:>7} {reach:>7} {:>9} {:>8} {:>8} {:>7} {:>6} {:>7.0} ms",
+                    "{way:<11} {name:<3} {pause:>7} {reach:>7} {:>9} {:>8} {:>8} {:>7} {:>6} {:>7} {:>6.0} ms",
                     peer.sent,
                     peer.lost_before_pause,
                     peer.lost_in_pause,
                     peer.lost_after_activation,
                     peer.duplicates,
+                    peer.unanswered,
                     peer.longest_silence_ms
                 )?;
             }
+        }
+        if self.asks_every > 1 {
+            writeln!(
+                f,
+                "\nthe guest was asked to answer one packet of {}; the others count at its interface",
+                self.asks_every
+            )?;
+        }
+        if !self.baseline.is_empty() {
+            writeln!(f, "\nwithout any migration:")?;
+        }
+        for baseline in &self.baseline {
+            writeln!(f, "  {baseline}")?;
         }
         if let Some(tcp) = &self.tcp {
             let how = if tcp.good() { "whole and in order" } else { "NOT whole" };

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use limosa_conntrack::{Backends, Connection, Tuple};
 use limosa_lab::clock::{ClockPair, monotonic_ns};
-use limosa_lab::connections::{self, Options, fill, tracked, zone};
+use limosa_lab::connections::{self, Opener, Options, fill, tracked, zone};
 use limosa_lab::demo::Object;
 use limosa_lab::policy::{Strays, deny_by_default};
 use limosa_lab::probe::Prober;
@@ -35,7 +35,7 @@ async fn full(count: u32) -> (Stage, String, BTreeSet<String>) {
     (stage, target.ns, before)
 }
 
-async fn echo_in(lab: &Lab, ns: &str) {
+pub(super) async fn echo_in(lab: &Lab, ns: &str) {
     let mut echo = std::process::Command::new(worker::binary().unwrap());
     let echo = lab.spawn_in(ns, echo.arg("echo")).await.unwrap();
     echo.wait_log("GUEST UP", DEADLINE).await.unwrap();
@@ -103,8 +103,12 @@ async fn connections_go_on_that_would_not_without() {
     let report = connections::run(&options).await.unwrap();
     assert!(report.ok(), "{report}");
     let verdicts = &report.limosa.verdicts;
-    assert_eq!(verdicts.len(), 36);
-    assert!(verdicts.iter().filter(|verdict| verdict.kind.is_hard()).count() >= 8);
+    assert_eq!(verdicts.len(), 42);
+    assert!(verdicts.iter().filter(|verdict| verdict.kind.is_hard()).count() >= 10);
+    // Each of them has called a port of its own, with two backends that are its own.
+    let balanced = verdicts.iter().filter(|verdict| verdict.kind.opener == Opener::Balanced).count();
+    let backends = report.limosa.carried["backends"].as_array().map_or(0, Vec::len);
+    assert_eq!((balanced, backends), (6, 6), "{report}");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Limosa on a real OVN: what it must do, and what it must leave alone.
 
 mod connections;
+mod hairpin;
 mod hostile;
 mod layout;
 mod starters;

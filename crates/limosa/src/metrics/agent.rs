@@ -25,9 +25,10 @@ const STEPS: [&str; 8] =
 const PROBLEMS: [&str; 5] =
     ["SwitchUnreachable", "OvsdbUnreachable", "NoBridge", "FlowsRefused", "FlowMonitorWrong"];
 /// What becomes of a tracked connection; see "Connections" in ARCHITECTURE.md.
-const CONNECTIONS: [&str; 9] = [
+const CONNECTIONS: [&str; 10] = [
     "carried",
     "translated",
+    "hairpin",
     "helper",
     "child",
     "label",
