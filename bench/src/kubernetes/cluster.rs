@@ -1,5 +1,7 @@
 //! What else there is on a large cluster: agents that watch, and migrations that have ended.
 
+use std::time::Duration;
+
 use anyhow::Context;
 use futures::io::{copy, sink};
 use futures::stream::{self, StreamExt};
@@ -15,32 +17,50 @@ use tokio::task::JoinSet;
 
 /// The server serves 250 streams on a connection.
 const WATCHES_OF_A_CLIENT: usize = 100;
+/// How long an agent waits before it watches anew.
+const PAUSE: Duration = Duration::from_secs(1);
 /// How many objects are written at a time.
 const PARALLEL: usize = 32;
 
 /// Watches as so many agents do, and does nothing with what comes.
 pub(super) async fn watch(server: &ApiServer, namespace: &str, agents: usize) -> anyhow::Result<JoinSet<()>> {
     let objects = format!("/apis/limosa.io/v1alpha1/namespaces/{namespace}/portmigrations");
-    let watch = format!("{objects}?watch=true&labelSelector=%21limosa.io%2Fended");
     let mut watches = JoinSet::new();
     let mut left = agents;
     while left > 0 {
         let client = server.client_as(limosa::AGENT).await?;
         let some = left.min(WATCHES_OF_A_CLIENT);
         for _ in 0..some {
-            watches.spawn(follow(client.clone(), watch.clone()));
+            watches.spawn(follow(client.clone(), objects.clone()));
         }
         left -= some;
     }
     Ok(watches)
 }
 
-async fn follow(client: Client, watch: String) {
-    // The server ends a watch after some minutes.
-    while let Ok(request) = http::Request::get(&watch).body(Vec::new()) {
-        let Ok(events) = client.request_stream(request).await else { return };
-        let _ = copy(events, &mut sink()).await;
+/// The server ends a watch after some minutes, and one that does not read as fast as it writes.
+async fn follow(client: Client, objects: String) {
+    loop {
+        // A watch from nowhere would begin with all that there is.
+        if let Ok(now) = version(&client, &objects).await {
+            let watch =
+                format!("{objects}?watch=true&labelSelector=%21limosa.io%2Fended&resourceVersion={now}");
+            let request = http::Request::get(watch).body(Vec::new());
+            if let Ok(request) = request
+                && let Ok(events) = client.request_stream(request).await
+            {
+                let _ = copy(events, &mut sink()).await;
+            }
+        }
+        tokio::time::sleep(PAUSE).await;
     }
+}
+
+/// The version that a list has now.
+async fn version(client: &Client, objects: &str) -> anyhow::Result<String> {
+    let request = http::Request::get(format!("{objects}?limit=1")).body(Vec::new())?;
+    let list: Value = client.request(request).await?;
+    Ok(list["metadata"]["resourceVersion"].as_str().context("a list without a version")?.to_owned())
 }
 
 /// Adds so many migrations of KubeVirt and of Limosa that have ended.

@@ -262,7 +262,7 @@ impl Planner<'_> {
         if self.status.role == Role::Target
             && let Some(interface) = &self.status.interface
         {
-            let name = &self.migration.metadata.name;
+            let name = &self.migration.full_name();
             self.vouch = Vouch::take_back(&interface.name, self.installed(), name, true_now);
         }
     }
@@ -356,7 +356,7 @@ impl Planner<'_> {
                 self.writer.guard(from),
             ])?;
             if self.is_settled(&flows) {
-                let name = &self.migration.metadata.name;
+                let name = &self.migration.full_name();
                 self.vouch = Vouch::give(&interface.name, self.installed(), name);
             }
             if interface.link_up {

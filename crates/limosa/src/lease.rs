@@ -114,7 +114,13 @@ impl Elector {
         loop {
             let sent = now();
             match limited(self.timing.renew_deadline, self.try_to_lead(sent)).await {
-                Ok(Some(lease)) => return self.begin(lease, sent),
+                Ok(Some(lease)) => {
+                    let leadership = self.begin(lease, sent);
+                    let Fence { holder, term, .. } = &leadership.fence;
+                    tracing::info!(lease = self.name, holder, term, "this controller leads");
+                    self.said = None;
+                    return leadership;
+                }
                 Ok(None) => {}
                 Err(error) => self.say(format!("the lease cannot be taken: {error}")),
             }
@@ -123,7 +129,7 @@ impl Elector {
         }
     }
 
-    fn begin(&mut self, lease: Lease, sent: Duration) -> Leadership {
+    fn begin(&self, lease: Lease, sent: Duration) -> Leadership {
         let term = spec(&lease).lease_transitions.map_or(0, i64::from);
         let fence = Fence {
             holder: self.holder.clone(),
@@ -131,8 +137,6 @@ impl Elector {
             until: Arc::default(),
         };
         fence.extend(sent, self.timing.duration);
-        tracing::info!(lease = self.name, holder = fence.holder, term = fence.term, "this controller leads");
-        self.said = None;
         let (leases, name) = (self.leases.clone(), self.name.clone());
         let renewer = tokio::spawn(renew(leases.clone(), lease, fence.clone(), self.timing));
         Leadership { fence, leases, name, renewer }
@@ -151,8 +155,7 @@ impl Elector {
         };
         self.seen = Some((version, since));
         let held = spec(&lease);
-        let valid =
-            Duration::from_secs(held.lease_duration_seconds.unwrap_or(0).max(0).unsigned_abs().into());
+        let valid = valid(&held);
         let holder = held.holder_identity.clone().unwrap_or_default();
         // Whose clock says what does not matter: a lease runs out when it has not
         // changed for as long as it is valid.
@@ -162,6 +165,29 @@ impl Elector {
         }
         let lease = self.taken(Some(lease));
         won(self.leases.replace(&self.name, &PostParams::default(), &lease).await)
+    }
+
+    /// Takes the lease from whoever holds it. Returns when that one writes no more, with none if there is no lease:
+    /// nobody is there to lead.
+    pub(crate) async fn seize(&self) -> Result<Option<Leadership>, String> {
+        let seized = async {
+            loop {
+                let sent = now();
+                let Some(lease) = self.leases.get_opt(&self.name).await? else { return Ok(None) };
+                let valid = valid(&spec(&lease));
+                let lease = self.taken(Some(lease));
+                if let Some(lease) =
+                    won(self.leases.replace(&self.name, &PostParams::default(), &lease).await)?
+                {
+                    return Ok(Some((self.begin(lease, sent), valid)));
+                }
+            }
+        };
+        let Some((leadership, valid)) = limited(self.timing.renew_deadline, seized).await? else {
+            return Ok(None);
+        };
+        tokio::time::sleep(valid).await;
+        Ok(Some(leadership))
     }
 
     /// The lease with us as its holder.
@@ -301,6 +327,11 @@ async fn limited<T>(time: Duration, request: impl Future<Output = kube::Result<T
     }
 }
 
+/// How long a lease is valid after its last renewal.
+fn valid(spec: &LeaseSpec) -> Duration {
+    Duration::from_secs(spec.lease_duration_seconds.unwrap_or(0).max(0).unsigned_abs().into())
+}
+
 fn spec(lease: &Lease) -> LeaseSpec {
     lease.spec.clone().unwrap_or_default()
 }
@@ -393,5 +424,13 @@ mod tests {
         server.resume().await.unwrap();
         second = soon(b.lead()).await;
         assert!(second.fence().term() > third.fence().term());
+
+        // Taken away: whoever had it has lost it by then.
+        let taken = soon(a.seize()).await.unwrap().unwrap();
+        assert!(!second.fence().may_write() && taken.fence().may_write());
+        assert!(taken.fence().term() > second.fence().term());
+        let nobody = candidate(&server, "c").await;
+        let nobody = Elector { name: "no-lease".to_owned(), ..nobody };
+        assert!(soon(nobody.seize()).await.unwrap().is_none());
     }
 }

@@ -18,7 +18,7 @@ use super::FIELD_MANAGER;
 use crate::holder::within;
 
 /// How long an object may take to become what is waited for. Generous: the machine may be busy.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+pub const DEADLINE: Duration = Duration::from_secs(120);
 
 /// Applies every object in `yaml` (documents, and lists of objects) by server-side apply, with force. An object of a
 /// namespaced kind that names no namespace goes to `default`. A custom resource's definition serves when this returns.

@@ -130,6 +130,18 @@ impl Passage {
         self.struck.send(Struck(go_on)).await.is_ok() && waits.await.is_ok()
     }
 
+    async fn pass(&self, request: Request) -> Response {
+        let moment = self.count(&request);
+        if moment == Some(Moment::Before) && !self.hold().await {
+            return StatusCode::BAD_GATEWAY.into_response();
+        }
+        let answer = self.forward(request).await;
+        if moment == Some(Moment::After) && !self.hold().await {
+            return StatusCode::BAD_GATEWAY.into_response();
+        }
+        answer
+    }
+
     async fn forward(&self, request: Request) -> Response {
         let (mut parts, body) = request.into_parts();
         // The client has its own word for who asks and for where.
@@ -147,13 +159,7 @@ impl Passage {
 }
 
 async fn pass(State(passage): State<Arc<Passage>>, request: Request) -> Response {
-    let moment = passage.count(&request);
-    if moment == Some(Moment::Before) && !passage.hold().await {
-        return StatusCode::BAD_GATEWAY.into_response();
-    }
-    let answer = passage.forward(request).await;
-    if moment == Some(Moment::After) && !passage.hold().await {
-        return StatusCode::BAD_GATEWAY.into_response();
-    }
-    answer
+    // Whoever does not wait for the answer is struck all the same.
+    let passed = tokio::spawn(async move { passage.pass(request).await }).await;
+    passed.unwrap_or_else(|_| StatusCode::BAD_GATEWAY.into_response())
 }

@@ -25,8 +25,8 @@
 //!   apply, watches. Nothing else of Kubernetes runs: there are no controllers, no scheduler, no garbage
 //!   collector and no kubelet. Namespaces never finish being deleted, and a pod lives as long as it is told to.
 //! * [`kubevirt`] plays those that are missing, as far as a migration needs them.
-//! * [`cast`] plays agents and ovn-controllers, without switches; [`cluster`] has it all with real controllers, which a
-//!   [`door`] can strike as they write; an [`actor`](actor) migrates in it.
+//! * [`cast`] plays agents and ovn-controllers, without switches; [`cluster`] has it all with real controllers, whose
+//!   [`fate`] it is to be struck as they write, in a [`door`]; an [`actor`](actor) migrates in it.
 //! * [`limosa`] installs what the chart does: the definition and the roles.
 //! * [`apply`] puts any YAML there, [`wait_for`] waits for an object to become something.
 
@@ -35,6 +35,7 @@ mod apply;
 pub mod cast;
 pub mod cluster;
 pub mod door;
+pub mod fate;
 pub mod kubevirt;
 pub mod limosa;
 mod server;

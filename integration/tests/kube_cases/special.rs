@@ -1,7 +1,8 @@
 //! More than one migration: at a time, or in turn.
 
 use futures::stream::{self, StreamExt};
-use limosa_lab::kube::cluster::{Cluster, Fate, Run};
+use limosa_lab::kube::cluster::{Cluster, Run};
+use limosa_lab::kube::fate::Fate;
 use limosa_lab::kube::kubevirt::{Script, Step};
 use limosa_protocol::Phase;
 use serde_json::json;

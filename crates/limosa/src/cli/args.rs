@@ -62,15 +62,22 @@ pub(super) struct DatabaseArgs {
     pub(super) tls: TlsArgs,
 }
 
+/// The Lease that the working controller holds.
+#[derive(Debug, ClapArgs)]
+pub(super) struct LeaseNameArgs {
+    /// The Lease that the working controller holds
+    #[arg(long, value_name = "NAME", default_value = "limosa-controller", requires = "kubernetes")]
+    pub(super) lease_name: String,
+    /// Its namespace [default: the pod's, or the kubeconfig's]
+    #[arg(long, env = "LIMOSA_LEASE_NAMESPACE", value_name = "NAMESPACE", requires = "kubernetes")]
+    pub(super) lease_namespace: Option<String>,
+}
+
 /// Of several controllers on one cluster, which one works.
 #[derive(Debug, ClapArgs)]
 pub(super) struct LeaseArgs {
-    /// The Lease that the working controller holds
-    #[arg(long, value_name = "NAME", default_value = "limosa-controller", requires = "kubernetes")]
-    lease_name: String,
-    /// Its namespace [default: the pod's, or the kubeconfig's]
-    #[arg(long, env = "LIMOSA_LEASE_NAMESPACE", value_name = "NAMESPACE", requires = "kubernetes")]
-    lease_namespace: Option<String>,
+    #[command(flatten)]
+    lease: LeaseNameArgs,
     /// How long others wait after its last renewal
     #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = parse_seconds, requires = "kubernetes")]
     lease_duration: Duration,
@@ -93,7 +100,8 @@ impl LeaseArgs {
             timing.duration > timing.renew_deadline && timing.renew_deadline > timing.retry.mul_f64(1.2),
             "--lease-duration has to be longer than --lease-renew-deadline, and that longer than --lease-retry by a fifth"
         );
-        Ok(LeaseOptions { namespace: self.lease_namespace, name: self.lease_name, timing })
+        let LeaseNameArgs { lease_name: name, lease_namespace: namespace } = self.lease;
+        Ok(LeaseOptions { namespace, name, timing })
     }
 }
 

@@ -10,11 +10,19 @@ use limosa_protocol::Step;
 use limosa_protocol::object::{Migration, Want};
 use tokio::time::{Instant, timeout_at};
 
-use super::args::{StoreArgs, parse_seconds};
-use crate::store::{Key, Snapshot, Store, Which};
+use super::args::{LeaseNameArgs, StoreArgs, parse_seconds};
+use crate::controller::identity;
+use crate::lease::{Elector, Leadership, Timing};
+use crate::store::{Access, Key, Place, Snapshot, Store, Which};
 
 /// How soon a migration that could not be given up is given up again.
 const RETRY: Duration = Duration::from_secs(1);
+/// How the lease is held that is taken from the controllers: long enough for them to be deleted.
+const HELD: Timing = Timing {
+    duration: Duration::from_secs(120),
+    renew_deadline: Duration::from_secs(30),
+    retry: Duration::from_secs(10),
+};
 
 #[derive(Debug, ClapArgs)]
 pub(super) struct DrainArgs {
@@ -24,12 +32,23 @@ pub(super) struct DrainArgs {
     /// Fail after so many seconds
     #[arg(long, value_name = "SECONDS", default_value = "240", value_parser = parse_seconds)]
     timeout: Duration,
+    /// In the end take the lease from the controllers, so that they begin nothing more: it runs out two minutes later
+    #[arg(long, requires = "kubernetes")]
+    stop: bool,
+    #[command(flatten)]
+    lease: LeaseNameArgs,
     #[command(flatten)]
     store: StoreArgs,
 }
 
 pub(super) async fn drain(args: DrainArgs) -> anyhow::Result<ExitCode> {
-    let store = args.store.place().open(Which::Live).await?;
+    let place = args.store.place();
+    let store = place.open(Which::Live).await?;
+    let elector = match &place {
+        Place::Kubernetes(access) if args.stop => Some(elector(access, &args.lease).await?),
+        _ => None,
+    };
+    let (mut lease, mut are_stopped) = (None, elector.is_none());
     let end = Instant::now() + args.timeout;
     let mut watch = store.watch();
     let mut told = BTreeSet::new();
@@ -39,8 +58,18 @@ pub(super) async fn drain(args: DrainArgs) -> anyhow::Result<ExitCode> {
         let unknown = snapshot.unreadable.iter().chain(&snapshot.trouble);
         let left: BTreeSet<String> = left.into_iter().chain(unknown.cloned()).collect();
         if left.is_empty() {
+            // What has begun until then is seen in the next turn.
+            if let Some(elector) = elector.as_ref().filter(|_| !are_stopped) {
+                (lease, are_stopped) = (seize(elector).await?, true);
+                continue;
+            }
             println!("nothing is left of any migration");
             return Ok(ExitCode::SUCCESS);
+        }
+        // It cannot end without a controller.
+        if let Some(leadership) = lease.take() {
+            leadership.release().await;
+            are_stopped = false;
         }
         for line in left.difference(&told) {
             println!("{line}");
@@ -59,6 +88,18 @@ pub(super) async fn drain(args: DrainArgs) -> anyhow::Result<ExitCode> {
         }
         told = left;
     }
+}
+
+async fn elector(access: &Access, lease: &LeaseNameArgs) -> anyhow::Result<Elector> {
+    let (client, home) = access.client().await?;
+    let namespace = lease.lease_namespace.as_deref().unwrap_or(&home);
+    Ok(Elector::new(client, namespace, &lease.lease_name, format!("drain_{}", identity()), HELD))
+}
+
+/// Takes the lease; none if there is none.
+async fn seize(elector: &Elector) -> anyhow::Result<Option<Leadership>> {
+    let seized = elector.seize().await.map_err(anyhow::Error::msg);
+    seized.context("take the lease from the controllers")
 }
 
 /// What a migration still has, if anything.

@@ -73,7 +73,7 @@ pub(super) async fn run(
 }
 
 /// Where this process runs, and which one it is: a restarted one is another.
-pub(super) fn identity() -> String {
+pub(crate) fn identity() -> String {
     let host = rustix::system::uname();
     format!("{}_{}", host.nodename().to_string_lossy(), Uuid::new_v4())
 }

@@ -9,6 +9,7 @@ mod advance;
 mod audit;
 mod databases;
 mod election;
+mod ended;
 mod kubevirt;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,7 +29,7 @@ use crate::store::{Key, Place, Snapshot, Store};
 use audit::Audit;
 use databases::{Databases, WriteError};
 pub(crate) use databases::{LEADER, MARK};
-pub(crate) use election::LeaseOptions;
+pub(crate) use election::{LeaseOptions, identity};
 use kubevirt::Kubevirt;
 
 /// How soon a write that failed is tried again.
@@ -217,27 +218,6 @@ impl Controller<'_> {
         self.metrics.behind.set(cluster.nb_cfg.values().filter(|nb_cfg| **nb_cfg < newest).count() as i64);
     }
 
-    /// Lets go of what has ended, and deletes what has ended long ago.
-    async fn finish(&mut self, snapshot: &Snapshot) -> Option<Duration> {
-        let mut wait = None;
-        for migration in snapshot.migrations.values().filter(|m| m.phase().is_final()) {
-            let key = Key::of(migration);
-            if self.not_before.contains_key(&key) {
-                wait = Some(RETRY);
-            } else if let Err(error) = self.store.finish(migration).await {
-                tracing::error!(migration = key.name, %error, "an ended migration cannot be let go");
-                self.not_before.insert(key, Instant::now() + RETRY);
-                wait = Some(RETRY);
-            }
-        }
-        if snapshot.trouble.is_none()
-            && let Err(error) = self.store.forget(self.retain).await
-        {
-            tracing::error!(%error, "ended migrations cannot be deleted");
-        }
-        wait
-    }
-
     /// Tells the northbound database who leads, before anything is written there.
     async fn claim(&mut self) -> anyhow::Result<()> {
         if self.claimed {
@@ -248,7 +228,7 @@ impl Controller<'_> {
                 let fence = databases::Fence { holder: fence.holder().to_owned(), term: fence.term() };
                 self.databases.lead(fence).await
             }
-            None => self.databases.take_over(election::identity()).await,
+            None => self.databases.take_over(identity()).await,
         };
         self.note_deposed(&result);
         result?;

@@ -176,7 +176,7 @@ impl Store for Directory {
         }
     }
 
-    async fn finish(&self, _: &Migration) -> Result<(), StoreError> {
+    async fn finish(&self, _: &Migration, _: bool) -> Result<(), StoreError> {
         Ok(())
     }
 

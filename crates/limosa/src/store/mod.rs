@@ -71,9 +71,10 @@ pub(crate) trait Store: Send + Sync {
     /// Takes an object away; one that has gone already is no error. In a store
     /// with finalizers it goes when its migration has ended.
     async fn delete(&self, key: &Key) -> Result<(), StoreError>;
-    /// Called for an object whose phase is final, as often as it is seen: lets it
-    /// go out of sight of those who have nothing to do with it any more.
-    async fn finish(&self, migration: &Migration) -> Result<(), StoreError>;
+    /// Called for an object whose phase is final, as often as it is seen: it may be
+    /// deleted now, and goes out of sight if `is_clean`: nobody has anything to do
+    /// with it any more.
+    async fn finish(&self, migration: &Migration, is_clean: bool) -> Result<(), StoreError>;
     /// Deletes what has ended at least so long ago.
     async fn forget(&self, retain: Duration) -> Result<(), StoreError>;
     /// The objects, now and after every change. What has ended may be left out.

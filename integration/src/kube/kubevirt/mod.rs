@@ -39,12 +39,14 @@ mod guest;
 mod migration;
 mod node;
 mod pod;
+mod script;
 mod step;
 
 pub use guest::{Binding, Guest, GuestSpec, Nic};
 pub use migration::Migration;
 pub use node::{node_lost, node_ready, node_removed, nodes};
-pub use step::{Script, Step};
+pub use script::Script;
+pub use step::Step;
 
 use anyhow::Result;
 use jiff::{Timestamp, Unit};

@@ -163,7 +163,7 @@ async fn what_has_ended_is_not_made_again() {
     guest.migrate("move1", "node2").play(&Script::success().through(Step::Running)).await.unwrap();
     bench.reach(Phase::Rejected).await;
     let object = bench.until("rejected", |all| all.len() == 1).await.remove(0);
-    bench.store.finish(&object).await.unwrap();
+    bench.store.finish(&object, true).await.unwrap();
     bench.until("out of sight", |all| all.is_empty()).await;
     for _ in 0..2 {
         guest.touch().await.unwrap();

@@ -5,7 +5,7 @@
 //! kept, but for the last few of those that were seen under way: how they ended
 //! can then be known before the instance's own state is.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -146,7 +146,7 @@ impl View {
 
     /// Takes note of a list of all there are; true if that changes anything.
     pub(super) fn list<T: Watched>(&mut self, objects: Vec<T>) -> bool {
-        let keys: std::collections::BTreeSet<Key> = objects.iter().map(Watched::key).collect();
+        let keys: BTreeSet<Key> = objects.iter().map(Watched::key).collect();
         let before = T::shelf(self).len();
         T::shelf(self).retain(|key, _| keys.contains(key));
         let mut changed = T::shelf(self).len() != before;

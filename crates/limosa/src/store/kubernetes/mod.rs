@@ -224,12 +224,8 @@ impl Store for Kubernetes {
         }
     }
 
-    /// The object may be deleted from now on; and it goes out of sight once every
-    /// chassis that has ever reported anything has reported that its flows are
-    /// gone. An agent that was away finds the object when it is back, until it is
-    /// forgotten.
-    async fn finish(&self, migration: &Migration) -> Result<(), StoreError> {
-        self.let_go(migration).await
+    async fn finish(&self, migration: &Migration, is_clean: bool) -> Result<(), StoreError> {
+        self.let_go(migration, is_clean).await
     }
 
     async fn forget(&self, retain: Duration) -> Result<(), StoreError> {

@@ -109,17 +109,17 @@ async fn what_has_ended_is_out_of_sight() {
     controller.put_progress(&key, progress(&object, Phase::Completed)).await.unwrap();
     agent.put_node(&key, "node1", node(Role::Source, &[Step::Armed])).await.unwrap();
     until(&controller, &key.name, |m| m.is_some_and(|m| m.phase().is_final() && m.source().is_some())).await;
-    let finish = async || {
+    let finish = async |is_clean| {
         let shown = controller.shown(&key).unwrap();
-        controller.finish(&shown).await.unwrap();
+        controller.finish(&shown, is_clean).await.unwrap();
     };
     // The source still has flows: it may be deleted, but is in sight.
-    finish().await;
+    finish(false).await;
     until(&agent, &key.name, |m| m.is_some_and(|m| m.metadata.finalizers.is_empty())).await;
     assert!(!agent.shown(&key).unwrap().metadata.labels.contains_key(ENDED));
     agent.put_node(&key, "node1", node(Role::Source, &[Step::Cleaned])).await.unwrap();
     until(&controller, &key.name, |m| m.is_some_and(|m| m.source().unwrap().has(Step::Cleaned))).await;
-    finish().await;
+    finish(true).await;
     until(&agent, &key.name, |m| m.is_none()).await;
     until(&controller, &key.name, |m| m.is_none()).await;
     for which in [Which::All, Which::One(key.name.clone())] {
@@ -159,7 +159,7 @@ async fn a_deleted_object_stays_until_it_has_ended() {
     let object = controller.shown(&key).unwrap();
     controller.put_progress(&key, progress(&object, Phase::RolledBack)).await.unwrap();
     until(&controller, &key.name, |m| m.is_some_and(|m| m.phase().is_final())).await;
-    controller.finish(&controller.shown(&key).unwrap()).await.unwrap();
+    controller.finish(&controller.shown(&key).unwrap(), true).await.unwrap();
     until(&controller, &key.name, |m| m.is_none()).await;
     assert!(api.get_opt("by-hand").await.unwrap().is_none());
     // Another of its name is another object, also for who has not heard of it.

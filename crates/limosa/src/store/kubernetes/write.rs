@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::{MutexGuard, PoisonError};
 
 use kube::api::{DynamicObject, Patch, PatchParams};
-use limosa_protocol::Step;
 use limosa_protocol::object::{FINALIZER, Migration, NodeStatus, Progress, Spec};
 use serde_json::{Map, Value, json};
 
@@ -149,9 +148,8 @@ impl Kubernetes {
     }
 
     /// The counterpart, once a migration has ended.
-    pub(super) async fn let_go(&self, migration: &Migration) -> Result<(), StoreError> {
+    pub(super) async fn let_go(&self, migration: &Migration, is_clean: bool) -> Result<(), StoreError> {
         let metadata = &migration.metadata;
-        let is_clean = migration.status.nodes.values().all(|node| node.has(Step::Cleaned));
         let is_held = metadata.finalizers.iter().any(|finalizer| finalizer == FINALIZER);
         let is_ended = metadata.labels.contains_key(ENDED);
         if !is_held && (!is_clean || is_ended) {
