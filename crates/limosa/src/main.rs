@@ -10,6 +10,7 @@ mod logging;
 mod metrics;
 mod shutdown;
 mod store;
+mod traces;
 mod view;
 
 use std::process::ExitCode;

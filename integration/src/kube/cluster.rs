@@ -71,6 +71,11 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// Where everything but the API server runs.
+    pub fn lab(&self) -> &Lab {
+        &self.controllers[0].lab
+    }
+
     /// The node that a chassis is on.
     pub fn node(&self, chassis: &str) -> String {
         format!("{}-{chassis}", self.namespace)

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::demo::Limosa;
+use crate::holder::OUTSIDE;
 use crate::lab::{CENTRAL, Lab, programs_present};
 use crate::process::LabProcess;
 
@@ -35,6 +36,9 @@ const ASK_AGAIN: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub struct Prometheus<'a> {
     lab: &'a Lab,
+    /// The namespace that it is in.
+    ns: &'static str,
+    address: String,
     _process: LabProcess,
 }
 
@@ -70,15 +74,36 @@ impl<'a> Prometheus<'a> {
     ///
     /// When a program is missing (the text says what to install), or it does not start.
     pub async fn start(lab: &'a Lab, rules: &[PathBuf]) -> Result<Self> {
+        let agents =
+            lab.all_chassis().iter().map(|chassis| Limosa::metrics_of(lab, chassis.name())).collect();
+        Self::start_in(lab, CENTRAL, ADDRESS.to_owned(), agents, &Limosa::metrics_of(lab, CENTRAL), rules)
+            .await
+    }
+
+    /// Starts one outside of the lab, at this address, for a controller there.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub async fn start_outside(lab: &'a Lab, address: String, controller: &str) -> Result<Self> {
+        Self::start_in(lab, OUTSIDE, address, Vec::new(), controller, &[]).await
+    }
+
+    async fn start_in(
+        lab: &'a Lab,
+        ns: &'static str,
+        address: String,
+        agents: Vec<String>,
+        controller: &str,
+        rules: &[PathBuf],
+    ) -> Result<Self> {
         programs_present(&PROGRAMS)?;
-        let targets = lab.all_chassis().iter().map(|chassis| Limosa::metrics_of(lab, chassis.name()));
         let config = json!({
             "global": { "scrape_interval": "1s", "evaluation_interval": "1s" },
             "rule_files": rules,
             "scrape_configs": [
-                { "job_name": "limosa-agent", "static_configs": [{ "targets": targets.collect::<Vec<_>>() }] },
-                { "job_name": "limosa-controller",
-                  "static_configs": [{ "targets": [Limosa::metrics_of(lab, CENTRAL)] }] },
+                { "job_name": "limosa-agent", "static_configs": [{ "targets": agents }] },
+                { "job_name": "limosa-controller", "static_configs": [{ "targets": [controller] }] },
             ],
         });
         let dir = lab.dir().join("prometheus");
@@ -89,14 +114,14 @@ impl<'a> Prometheus<'a> {
         command
             .arg(format!("--config.file={}", file.display()))
             .arg(format!("--storage.tsdb.path={}", dir.display()))
-            .arg(format!("--web.listen-address={ADDRESS}"));
-        let process = lab.spawn_in(CENTRAL, &command).await?;
+            .arg(format!("--web.listen-address={address}"));
+        let process = lab.spawn_in(ns, &command).await?;
         process.wait_log(READY, DEADLINE).await?;
-        Ok(Self { lab, _process: process })
+        Ok(Self { lab, ns, address, _process: process })
     }
 
     async fn api(&self, path: &str) -> Result<String> {
-        get(self.lab, &format!("http://{ADDRESS}/api/v1/{path}")).await
+        get_in(self.lab, self.ns, &format!("http://{}/api/v1/{path}", self.address)).await
     }
 
     /// Asks for the value of an expression now.
@@ -187,7 +212,11 @@ impl<'a> Prometheus<'a> {
 ///
 /// When it does not answer, or with an error.
 pub async fn get(lab: &Lab, url: &str) -> Result<String> {
-    lab.exec_in(CENTRAL, &["busybox", "wget", "-q", "-O", "-", url]).await
+    get_in(lab, CENTRAL, url).await
+}
+
+async fn get_in(lab: &Lab, ns: &str, url: &str) -> Result<String> {
+    lab.exec_in(ns, &["busybox", "wget", "-q", "-O", "-", url]).await
 }
 
 /// A directory of the chart.

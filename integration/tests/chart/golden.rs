@@ -45,6 +45,7 @@ const CASES: [(&str, &str, &[&str]); 5] = [
             "controller.podAnnotations.note=\"1\"",
             "controller.replicas=3",
             "controller.kubevirt.takeOver=true",
+            "controller.traces.endpoint=http://collector.traces:4318",
             "controller.extraEnv[0].name=RUST_BACKTRACE",
             "controller.extraEnv[0].value=full",
             "monitoring.serviceMonitor.enabled=true",

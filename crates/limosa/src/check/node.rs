@@ -12,9 +12,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::{Report, some, store};
-use crate::agent::{Bridge, Look};
+use crate::agent::Look;
 use crate::store::Store;
-use crate::view::{audit, count};
+use crate::view::audit::{self, Audit};
+use crate::view::count;
 
 /// The first release whose flow monitor speaks OpenFlow 1.5.
 const OLDEST_OVS: (u32, u32) = (3, 0);
@@ -29,6 +30,8 @@ const DATABASE_ANSWER: Duration = Duration::from_secs(5);
 ovsdb_rs::table! {
     struct Global in "Open_vSwitch" {
         external_ids: BTreeMap<String, String>,
+        /// Written by whatever starts ovs-vswitchd, if at all.
+        ovs_version: Option<String>,
     }
 
     struct Interface in "Interface" {
@@ -65,14 +68,24 @@ pub(super) async fn check(
         encapsulation(report, &session.replica());
         mtu(report, &session.replica());
     }
-    let bridge = match look.bridge().await {
-        Ok(bridge) => bridge,
-        Err(problem) => {
-            let hint = "the agent speaks to the bridge's management socket, which ovs-vswitchd makes in its run directory";
-            return fail(report, "bridge", problem, hint);
+    if let Err(problem) = bridge(report, &look, store).await {
+        // It may be too old to answer.
+        let global: Option<Global> = session.replica().rows().next();
+        if let Some(noted) = global.and_then(|global| global.ovs_version) {
+            version(report, &noted);
         }
-    };
-    version(report, bridge.software().await);
+        let hint = "the agent speaks to the bridge's management socket, which ovs-vswitchd makes in its run directory";
+        fail(report, "bridge", problem, hint);
+    }
+}
+
+/// What the switch itself says.
+async fn bridge(report: &mut Report, look: &Look, store: Option<&dyn Store>) -> Result<(), Problem> {
+    let bridge = look.bridge().await?;
+    let software = bridge.software().await?;
+    let reading = bridge.read().await?;
+    let found = audit::settled(&bridge, store).await?;
+    version(report, &software);
     match bridge.checks_sequence().await {
         Ok(false) => report.ok("sequence-checks", "TCP connections can be carried"),
         Ok(true) => report.warn(
@@ -82,14 +95,10 @@ pub(super) async fn check(
         ),
         Err(error) => report.skip("sequence-checks", format!("{error:#}")),
     }
-    match bridge.read().await {
-        Ok(reading) => {
-            report.ok("bridge", format!("{} answers, with {} flows", reading.bridge, reading.flows.len()));
-            tables(report, &reading.facts);
-        }
-        Err(problem) => return fail(report, "bridge", problem, "is ovs-vswitchd busy, or stuck?"),
-    }
-    flows(report, &bridge, store).await;
+    report.ok("bridge", format!("{} answers, with {} flows", reading.bridge, reading.flows.len()));
+    tables(report, &reading.facts);
+    flows(report, &found);
+    Ok(())
 }
 
 fn fail(report: &mut Report, name: &'static str, problem: Problem, hint: &str) {
@@ -167,24 +176,19 @@ fn system_mtu(name: &str) -> Option<i64> {
     std::fs::read_to_string(Path::new("/sys/class/net").join(name).join("mtu")).ok()?.trim().parse().ok()
 }
 
-fn version(report: &mut Report, software: Result<String, Problem>) {
-    match software {
-        Err(problem) => fail(report, "switch-version", problem, "is ovs-vswitchd busy, or stuck?"),
-        Ok(software) => match release(&software) {
-            Some(found) if found >= OLDEST_OVS => {
-                report.ok("switch-version", format!("Open vSwitch {software}"))
-            }
-            Some(_) => report.fail(
-                "switch-version",
-                format!("Open vSwitch {software}"),
-                "its flow monitor does not speak OpenFlow 1.5: upgrade to 3.0 or later",
-            ),
-            None => report.warn(
-                "switch-version",
-                format!("{software:?}"),
-                "is it Open vSwitch? Nothing else was tried",
-            ),
-        },
+fn version(report: &mut Report, software: &str) {
+    match release(software) {
+        Some(found) if found >= OLDEST_OVS => report.ok("switch-version", format!("Open vSwitch {software}")),
+        Some(_) => report.fail(
+            "switch-version",
+            format!("Open vSwitch {software} is too old"),
+            "its flow monitor does not speak OpenFlow 1.5: upgrade to 3.0 or later",
+        ),
+        None => report.warn(
+            "switch-version",
+            format!("{software:?} is no release of Open vSwitch"),
+            "nothing else was tried with Limosa",
+        ),
     }
 }
 
@@ -215,11 +219,7 @@ fn tables(report: &mut Report, facts: &Facts) {
 }
 
 /// Whether our flows are what the objects want.
-async fn flows(report: &mut Report, bridge: &Bridge, store: Option<&dyn Store>) {
-    let found = match audit::settled(bridge, store).await {
-        Ok(found) => found,
-        Err(problem) => return fail(report, "flows", problem, "is ovs-vswitchd busy, or stuck?"),
-    };
+fn flows(report: &mut Report, found: &Audit) {
     let all: usize = found.migrations.iter().map(|share| share.flows.len()).sum();
     match (found.verified, found.findings) {
         (false, _) => report.skip("flows", format!("{all} of ours; no store says what should be here")),
@@ -280,9 +280,9 @@ mod tests {
         assert_eq!(release("2.17.9-1ubuntu"), Some((2, 17)));
         assert_eq!(release("not Open vSwitch"), None);
         let mut report = Report::default();
-        version(&mut report, Ok("2.17.9".to_owned()));
-        version(&mut report, Ok("3.0.1".to_owned()));
-        version(&mut report, Ok("something".to_owned()));
+        for software in ["2.17.9", "3.0.1", "something"] {
+            version(&mut report, software);
+        }
         assert_eq!((report.failed, report.warnings), (1, 1));
     }
 }

@@ -127,6 +127,12 @@ struct ControllerArgs {
     /// How long the object of a migration that has ended is kept
     #[arg(long, env = "LIMOSA_RETAIN", value_name = "SECONDS", default_value = "86400", value_parser = parse_seconds)]
     retain: Duration,
+    /// Send a trace of each migration that has ended to this collector, by OTLP over HTTP: http(s)://HOST:PORT
+    ///
+    /// OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT (with its path), OTEL_EXPORTER_OTLP_HEADERS
+    /// and OTEL_RESOURCE_ATTRIBUTES mean what OpenTelemetry's specification says.
+    #[arg(long, value_name = "URL")]
+    otlp_endpoint: Option<String>,
     #[command(flatten)]
     metrics: MetricsArgs,
     #[command(flatten)]
@@ -208,12 +214,22 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Verb::Controller(args) => {
-            let ControllerArgs { databases, retain, metrics, store, lease, kubevirt } = args;
+            let ControllerArgs { databases, retain, otlp_endpoint, metrics, store, lease, kubevirt } = args;
             let DatabaseArgs { nb, sb, tls } = databases;
             let (tls, store, metrics_listen) = (tls.tls(), store.place(), metrics.metrics_listen);
             let (lease, kubevirt) = (lease.options()?, kubevirt.options());
-            let options = controller::Options { nb, sb, tls, store, lease, kubevirt, retain, metrics_listen };
-            controller::run(options).await?;
+            controller::run(controller::Options {
+                nb,
+                sb,
+                tls,
+                store,
+                lease,
+                kubevirt,
+                retain,
+                metrics_listen,
+                otlp_endpoint,
+            })
+            .await?;
             Ok(ExitCode::SUCCESS)
         }
         Verb::Migrate(args) => migrate::migrate(args).await,

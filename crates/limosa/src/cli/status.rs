@@ -36,18 +36,25 @@ pub(super) async fn status(args: StatusArgs) -> anyhow::Result<ExitCode> {
     }
     if let Some(name) = &name {
         let migration = snapshot.migrations.get(name);
-        print_one(migration.with_context(|| format!("there is no migration {name}"))?, &args.output)?;
+        let migration =
+            migration.with_context(|| format!("there is no migration {name}: `limosa status` lists them"))?;
+        print_one(migration, &args.output)?;
     } else {
         let mut migrations: Vec<&Migration> = snapshot.migrations.values().collect();
-        migrations.sort_by_key(|m| m.metadata.creation_timestamp);
+        sort(&mut migrations);
         args.output.print(&migrations, || overview(&migrations, Timestamp::now()))?;
     }
     Ok(if snapshot.unreadable.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// The latest stands last, and what has ended before what is under way: there the screen ends.
+pub(super) fn sort(migrations: &mut [&Migration]) {
+    migrations.sort_by_key(|m| (!m.phase().is_final(), m.metadata.creation_timestamp));
+}
+
 /// Prints one migration in full.
 pub(super) fn print_one(migration: &Migration, output: &OutputArgs) -> anyhow::Result<()> {
-    output.print(migration, || story(migration))
+    output.print(migration, || story(migration, Timestamp::now()))
 }
 
 /// One line for each migration.
@@ -65,21 +72,14 @@ pub(super) fn overview(migrations: &[&Migration], now: Timestamp) -> String {
 }
 
 /// Every step in the order of time, counted from the first.
-fn story(migration: &Migration) -> String {
-    let spec = &migration.spec;
-    let mut text = format!(
-        "{}: {} from {} to {}, {}\n",
-        migration.full_name(),
-        spec.port,
-        spec.from,
-        spec.target(),
-        migration.phase()
-    );
-    let message = message(migration);
-    if !message.is_empty() {
-        let _ = writeln!(text, "  {message}");
+fn story(migration: &Migration, now: Timestamp) -> String {
+    let course = Course::of(migration);
+    let mut text = course.head();
+    let entered = migration.status.progress.steps.get(&migration.phase());
+    if let Some(entered) = entered.filter(|_| !migration.phase().is_final()) {
+        let _ = writeln!(text, "  in this phase for {}", age(now.duration_since(*entered)));
     }
-    for Entry { micros, step, who, .. } in Course::of(migration).events.iter().skip(1) {
+    for Entry { micros, step, who, .. } in course.events.iter().skip(1) {
         let _ = writeln!(text, "  {:>12.3} ms  {step:<12} {who}", *micros as f64 / 1000.0);
     }
     for (chassis, node) in &migration.status.nodes {
@@ -98,4 +98,34 @@ fn story(migration: &Migration) -> String {
 fn age(age: SignedDuration) -> String {
     let unit = if age >= SignedDuration::from_hours(1) { Unit::Minute } else { Unit::Second };
     age.round(unit).map_or_else(|_| "?".to_owned(), |age| format!("{age:#}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use limosa_protocol::Phase;
+    use limosa_protocol::object::Spec;
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn what_is_under_way_stands_last_and_says_for_how_long() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let migration = |name: &str, phase, second| {
+            let spec = Spec::new("vm1", "a", Some("b".to_owned()));
+            let mut migration = Migration::new(name.to_owned(), Uuid::nil(), spec, at(second));
+            migration.status.progress.enter(phase, at(second + 1));
+            migration
+        };
+        let (live, late) = (migration("live", Phase::Armed, 0), migration("late", Phase::Completed, 9));
+        let mut all = vec![&live, &late];
+        sort(&mut all);
+        assert_eq!(all.iter().map(|m| &*m.metadata.name).collect::<Vec<_>>(), ["late", "live"]);
+        assert!(
+            story(&live, at(3700)).contains("\n  in this phase for 1h 2m\n"),
+            "{}",
+            story(&live, at(3700))
+        );
+        assert!(!story(&late, at(3700)).contains("in this phase"));
+    }
 }

@@ -12,7 +12,7 @@ use limosa_protocol::{Migration, Phase};
 
 use super::args::StoreArgs;
 use super::output::{OutputArgs, print};
-use super::status::overview;
+use super::status::{overview, sort};
 use crate::shutdown::Shutdown;
 use crate::store::{Snapshot, Which};
 use crate::view::timeline::{Course, message};
@@ -84,8 +84,7 @@ fn picture(snapshot: &Snapshot, one: Option<&Migration>) -> (usize, String) {
         }
         None => {
             let mut migrations: Vec<&Migration> = snapshot.migrations.values().collect();
-            // The latest stands last, and what has ended before what is under way.
-            migrations.sort_by_key(|m| (!m.phase().is_final(), m.metadata.creation_timestamp));
+            sort(&mut migrations);
             (1, overview(&migrations, Timestamp::now()))
         }
     };

@@ -7,7 +7,9 @@ use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use limosa_protocol::Phase;
 use limosa_protocol::lifecycle::{Change, Decision, World, decide};
-use limosa_protocol::object::{Barrier, ConditionType, Migration, Progress, Restore, to_microseconds};
+use limosa_protocol::object::{
+    Barrier, Condition, ConditionType, Migration, Progress, Restore, to_microseconds,
+};
 
 use super::databases::{Mark, PortOptions, View, WriteError};
 use super::{Controller, RETRY, sooner};
@@ -155,7 +157,13 @@ impl Controller<'_> {
                     self.metrics.note(migration, &progress);
                     logging::span(migration).in_scope(|| log(migration, &progress));
                     self.written.insert(key, progress.clone());
-                    migration.status.progress = progress;
+                    let before = std::mem::replace(&mut migration.status.progress, progress).phase;
+                    // The agents' records are complete at the end: it waits for them.
+                    if let Some(traces) = self.traces.filter(|_| before != migration.phase())
+                        && migration.phase().is_final()
+                    {
+                        traces.ended(migration);
+                    }
                 }
                 Err(error) => {
                     if matches!(error, StoreError::Conflict(_)) {
@@ -248,17 +256,20 @@ fn barrier(change: &Change, nb_cfg: i64) -> Option<Barrier> {
 
 /// One line for each step, and one for each new reason to wait.
 fn log(migration: &Migration, progress: &Progress) {
-    let condition =
-        |progress: &Progress, kind| progress.condition(kind).map(|c| c.message.clone()).unwrap_or_default();
-    if progress.phase != migration.phase() {
-        let phase = progress.phase;
-        let why = phase.is_final().then(|| format!(": {}", condition(progress, ConditionType::Succeeded)));
-        let why = why.unwrap_or_default();
+    let phase = progress.phase;
+    if phase != migration.phase() {
+        let ended = progress.condition(ConditionType::Succeeded).filter(|_| phase.is_final());
+        let why = ended.map(|ended| format!(": {}", ended.message)).unwrap_or_default();
         tracing::info!("{phase}{why}");
         return;
     }
-    let waiting = condition(progress, ConditionType::Progressing);
-    if waiting != condition(&migration.status.progress, ConditionType::Progressing) && !waiting.is_empty() {
-        tracing::info!(phase = %progress.phase, "{waiting}");
+    let Some(Condition { reason, message, .. }) = progress.condition(ConditionType::Progressing) else {
+        return;
+    };
+    match migration.status.progress.condition(ConditionType::Progressing) {
+        Some(before) if before.message == *message => {}
+        // Of a hundred chassis each may be the last that it waits for.
+        Some(before) if before.reason == *reason => tracing::debug!(%phase, reason, "{message}"),
+        _ => tracing::info!(%phase, reason, "{message}"),
     }
 }

@@ -26,6 +26,7 @@ use crate::lease::Fence;
 use crate::metrics::{self, ControllerMetrics, Readiness};
 use crate::shutdown::Shutdown;
 use crate::store::{Key, Place, Snapshot, Store};
+use crate::traces::Traces;
 use audit::Audit;
 use databases::{Databases, WriteError};
 pub(crate) use databases::{LEADER, MARK};
@@ -47,6 +48,8 @@ pub(crate) struct Options {
     /// How long an object is kept after its migration has ended.
     pub(crate) retain: Duration,
     pub(crate) metrics_listen: Option<SocketAddr>,
+    /// Where traces of migrations go.
+    pub(crate) otlp_endpoint: Option<String>,
 }
 
 pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
@@ -56,10 +59,11 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     if let Some(listen) = options.metrics_listen {
         metrics::serve(listen, metrics.registry.clone(), readiness).await?;
     }
+    let traces = Traces::start(options.otlp_endpoint, metrics.traces.clone())?;
     let databases = Databases::open(options.nb, options.sb, options.tls);
     metrics.links.follow("northbound", &databases.nb);
     metrics.links.follow("southbound", &databases.sb);
-    let mut desk = Desk { databases, kubevirt: None, retain: options.retain, metrics, ready };
+    let mut desk = Desk { databases, kubevirt: None, retain: options.retain, metrics, traces, ready };
     match &options.store {
         Place::Kubernetes(access) => {
             election::run(desk, access, &options.lease, options.kubevirt, shutdown).await
@@ -88,6 +92,7 @@ struct Desk {
     kubevirt: Option<Kubevirt>,
     retain: Duration,
     metrics: ControllerMetrics,
+    traces: Option<Traces>,
     ready: watch::Sender<Readiness>,
 }
 
@@ -106,6 +111,7 @@ impl Desk {
             not_before: BTreeMap::new(),
             audit: Audit::default(),
             metrics: &self.metrics,
+            traces: self.traces.as_ref(),
             ready: &self.ready,
         }
     }
@@ -130,6 +136,7 @@ struct Controller<'a> {
     not_before: BTreeMap<Key, Instant>,
     audit: Audit,
     metrics: &'a ControllerMetrics,
+    traces: Option<&'a Traces>,
     ready: &'a watch::Sender<Readiness>,
 }
 

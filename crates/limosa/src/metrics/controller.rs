@@ -7,6 +7,7 @@ use prometheus::{HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
 
 use super::{Links, Maker};
 use crate::store::Snapshot;
+use crate::traces;
 
 /// From a step in a quiet lab (some 20 ms) to one that waits for its deadline (30 s).
 const SECONDS: [f64; 11] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
@@ -54,6 +55,8 @@ pub(crate) struct ControllerMetrics {
     pub(crate) waiting: IntGauge,
     /// Ports that have the mark of a migration which is no more.
     pub(crate) left_pinned: IntGauge,
+    /// Traces of ended migrations, by outcome.
+    pub(crate) traces: IntCounterVec,
 }
 
 impl ControllerMetrics {
@@ -140,6 +143,11 @@ impl ControllerMetrics {
             left_pinned: make.gauge(
                 "limosa_ports_left_pinned",
                 "Logical switch ports whose options Limosa has changed for a migration that is no more.",
+            ),
+            traces: make.counters(
+                "limosa_traces_total",
+                "Traces of ended migrations: sent, failed (the collector did not take it), dropped (too many were waiting); with --otlp-endpoint.",
+                &[("outcome", &traces::OUTCOMES)],
             ),
             registry,
         };

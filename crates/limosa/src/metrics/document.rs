@@ -25,6 +25,14 @@ drops in the moment before it opens is counted as diverted (`divert_in`). The co
 
 Logs go to standard error: one line for each step of a migration, in a span that has its name, its port, source and target.
 `LIMOSA_LOG` filters them (`info`, `debug`, `limosa::agent=debug`, …), `LIMOSA_LOG_FORMAT=json` makes each an object.
+
+A trace of each migration that has ended is sent where `limosa controller --otlp-endpoint` says, or the variables that OpenTelemetry
+has for it (`OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`, `OTEL_EXPORTER_OTLP_HEADERS`): OTLP over HTTP, to
+any collector that takes it. It is the timeline of the object in another form. The span of the migration has one below it for the
+controller and for each chassis, and these have one for each step, which begins where the last thing that it had to wait for had
+come, and links to that. The trace's id is the object's `metadata.uid` without the hyphens. Other than metrics a trace names the
+migration, its port and the chassis. The controller that writes the end sends it, once and beside its work: what a collector has
+not taken after ten seconds is lost, and counted as such (`limosa_traces_total`).
 ";
 
 fn table(title: &str, registry: &Registry) -> String {

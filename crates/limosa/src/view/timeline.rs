@@ -3,10 +3,17 @@
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
-use limosa_protocol::object::{ConditionType, Migration};
+use limosa_protocol::object::{Condition, ConditionType, Migration, Truth};
 use limosa_protocol::timeline::{Event, Timeline, Who};
 use limosa_protocol::{Phase, Role};
 use serde::Serialize;
+
+/// What is worth telling once it has become false.
+const OUT_OF_THE_ORDINARY: [ConditionType; 4] =
+    [ConditionType::Announced, ConditionType::CaughtUp, ConditionType::OnSource, ConditionType::Undisturbed];
+
+/// What there is to say of a request that is new.
+const UNSEEN: &str = "no controller has looked at it yet; `limosa check` tells whether one does";
 
 /// A timeline, as programs read it.
 #[derive(Debug, Serialize)]
@@ -20,8 +27,12 @@ pub(crate) struct Course {
     pub(crate) started: Timestamp,
     /// Microseconds from the request to the last step.
     pub(crate) micros: i64,
-    /// What it waits for now, or how it ended.
+    /// What it waits for now, or how it ended: a word, and for people.
+    pub(crate) reason: String,
     pub(crate) message: String,
+    /// What else a person should know of it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) remarks: Vec<String>,
     /// Everybody who took a step, in the order of the drawing.
     pub(crate) lanes: Vec<String>,
     pub(crate) events: Vec<Entry>,
@@ -74,6 +85,7 @@ impl Course {
             waited: event.wait.map(|w| Waited { what: w.what, after: w.after, micros: w.micros }),
         };
         let spec = &migration.spec;
+        let (reason, message) = standing(migration);
         Self {
             name: migration.full_name(),
             port: spec.port.clone(),
@@ -82,7 +94,9 @@ impl Course {
             phase: migration.phase(),
             started: timeline.started,
             micros: timeline.events.iter().map(|event| timeline.micros(event)).max().unwrap_or_default(),
-            message: message(migration),
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+            remarks: remarks(migration),
             lanes: lanes.iter().map(|who| lane(who)).collect(),
             events: timeline.events.iter().map(entry).collect(),
         }
@@ -95,12 +109,21 @@ impl Course {
         format!("{name}: {port} from {from} to {to}, {phase} after {}", seconds(self.micros))
     }
 
-    /// One line for each step, with a lane for everybody who took one.
-    pub(crate) fn text(&self) -> String {
+    /// Which migration it is, how far it has come, and what is to be said of that.
+    pub(crate) fn head(&self) -> String {
         let mut text = format!("{}\n", self.title());
         if !self.message.is_empty() {
-            let _ = writeln!(text, "  {}", self.message);
+            let _ = writeln!(text, "  {}", with_reason(&self.message, &self.reason));
         }
+        for remark in &self.remarks {
+            let _ = writeln!(text, "  ‼ {remark}");
+        }
+        text
+    }
+
+    /// One line for each step, with a lane for everybody who took one.
+    pub(crate) fn text(&self) -> String {
+        let mut text = self.head();
         text.push('\n');
         // The heads of the lanes, each with its line down to them.
         for (index, lane) in self.lanes.iter().enumerate() {
@@ -123,11 +146,11 @@ impl Course {
 
     /// How many lines of [`Self::text`] stand above the first step.
     pub(crate) fn head_lines(&self) -> usize {
-        2 + usize::from(!self.message.is_empty()) + self.lanes.len()
+        self.head().lines().count() + 1 + self.lanes.len()
     }
 
     /// The event that a step waited for, with who took it.
-    fn cause(&self, waited: &Waited) -> String {
+    pub(crate) fn cause(&self, waited: &Waited) -> String {
         match self.events.get(waited.after) {
             Some(Entry { role: Some(_), step, who, .. }) => format!("{step} on {who}"),
             Some(Entry { step, .. }) if waited.after > 0 => step.clone(),
@@ -170,11 +193,43 @@ fn lane(who: &Who) -> String {
     }
 }
 
-/// What a migration waits for, or how it has ended.
+/// What a migration waits for, or how it has ended: the reason, and the message.
+fn standing(migration: &Migration) -> (&str, &str) {
+    let phase = migration.phase();
+    let kind = if phase.is_final() { ConditionType::Succeeded } else { ConditionType::Progressing };
+    match migration.status.progress.condition(kind) {
+        Some(Condition { reason, message, .. }) => (reason, message),
+        None if phase == Phase::Pending => ("", UNSEEN),
+        None => ("", ""),
+    }
+}
+
+/// The same for people, with the word that the documentation explains.
 pub(crate) fn message(migration: &Migration) -> String {
-    let kind =
-        if migration.phase().is_final() { ConditionType::Succeeded } else { ConditionType::Progressing };
-    migration.status.progress.condition(kind).map_or_else(String::new, |condition| condition.message.clone())
+    let (reason, message) = standing(migration);
+    with_reason(message, reason)
+}
+
+fn with_reason(message: &str, reason: &str) -> String {
+    if reason.is_empty() { message.to_owned() } else { format!("{message} ({reason})") }
+}
+
+/// What was not as it should be.
+pub(crate) fn out_of_the_ordinary(migration: &Migration) -> impl Iterator<Item = &Condition> {
+    let conditions = OUT_OF_THE_ORDINARY.iter().filter_map(|kind| migration.status.progress.condition(*kind));
+    conditions.filter(|condition| condition.status == Truth::False)
+}
+
+/// That, and what keeps a chassis from its next step where the migration does not say so itself.
+fn remarks(migration: &Migration) -> Vec<String> {
+    let unusual = out_of_the_ordinary(migration).map(|said| with_reason(&said.message, &said.reason));
+    let (_, stands) = standing(migration);
+    let problems = migration.status.nodes.iter().filter(|_| !migration.phase().is_final());
+    let problems = problems.filter_map(|(chassis, node)| Some((chassis, node.problem.as_ref()?)));
+    let problems = problems.filter(|(_, problem)| !stands.contains(&problem.message));
+    let problems = problems
+        .map(|(chassis, problem)| format!("{chassis}: {}", with_reason(&problem.message, &problem.reason)));
+    unusual.chain(problems).collect()
 }
 
 #[cfg(test)]

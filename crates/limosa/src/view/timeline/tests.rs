@@ -1,7 +1,7 @@
 //! A migration that went well, drawn.
 
 use limosa_protocol::Step;
-use limosa_protocol::object::{NodeStatus, Spec};
+use limosa_protocol::object::{NodeStatus, Problem, Spec};
 use uuid::Uuid;
 
 use super::*;
@@ -82,4 +82,38 @@ fn as_data() {
         (armed["waited"]["after"].as_u64(), armed["waited"]["micros"].as_i64()),
         (Some(2), Some(152_150))
     );
+}
+
+#[test]
+fn what_is_not_as_it_should_be_stands_at_the_head() {
+    let spec = Spec::new("vm1", "ch1", Some("ch2".to_owned()));
+    let mut migration = Migration::new("move1".to_owned(), Uuid::nil(), spec, at(0));
+    assert_eq!(
+        Course::of(&migration).head(),
+        "move1: vm1 from ch1 to ch2, Pending after 0.000000 s\n  no controller has looked at it yet; `limosa check` tells whether one does\n"
+    );
+    let why = |reason: &str, message: &str| Problem::new(reason, message);
+    let progress = &mut migration.status.progress;
+    progress.enter(Phase::Activated, at(2));
+    progress.set_condition(
+        ConditionType::Progressing,
+        Truth::False,
+        why("Claiming", "waiting for ch2"),
+        at(3),
+    );
+    progress.set_condition(ConditionType::OnSource, Truth::False, why("Stolen", "ch2 was first"), at(3));
+    progress.set_condition(ConditionType::CaughtUp, Truth::True, why("CaughtUp", "all have followed"), at(3));
+    let mut target = NodeStatus::new(Role::Target);
+    target.problem = Some(why("InterfaceDown", "its link is down"));
+    migration.status.nodes.insert("ch2".to_owned(), target);
+    let course = Course::of(&migration);
+    assert_eq!(
+        course.head().lines().skip(1).collect::<Vec<_>>(),
+        [
+            "  waiting for ch2 (Claiming)",
+            "  ‼ ch2 was first (Stolen)",
+            "  ‼ ch2: its link is down (InterfaceDown)"
+        ]
+    );
+    assert_eq!(course.text().lines().position(|line| line.contains('●')), Some(course.head_lines()));
 }
