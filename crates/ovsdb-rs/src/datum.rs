@@ -75,6 +75,14 @@ impl Atom {
         atom.ok_or_else(|| ParseError::new(format!("a value of type {ty}"), value))
     }
 
+    /// What its text takes on the heap.
+    fn heap(&self) -> usize {
+        match self {
+            Self::String(text) | Self::NamedUuid(text) => text.capacity(),
+            _ => 0,
+        }
+    }
+
     fn rank(&self) -> u8 {
         match self {
             Self::Integer(_) => 0,
@@ -162,6 +170,16 @@ impl Datum {
     /// A reference to a row inserted by the same transaction.
     pub fn named_uuid(name: impl Into<String>) -> Self {
         Self::Set(vec![Atom::NamedUuid(name.into())])
+    }
+
+    /// What it takes on the heap, in bytes.
+    pub(crate) fn heap(&self) -> usize {
+        match self {
+            Self::Set(atoms) => size_of_val(atoms.as_slice()) + atoms.iter().map(Atom::heap).sum::<usize>(),
+            Self::Map(pairs) => {
+                pairs.iter().map(|(key, value)| size_of::<(Atom, Atom)>() + key.heap() + value.heap()).sum()
+            }
+        }
     }
 
     /// The value that a column has when none is given (RFC 7047 section 5.2.1).

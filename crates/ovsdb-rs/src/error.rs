@@ -84,6 +84,9 @@ pub enum ConnectionError {
     /// What was received is not JSON, or is too large.
     #[error("the server does not speak OVSDB: {0}")]
     Framing(#[from] FrameError),
+    /// The monitored rows take more memory than [`Options::max_replica`](crate::Options), in bytes.
+    #[error("the monitored tables have more rows than fit into {} MiB", .0 >> 20)]
+    ReplicaTooLarge(usize),
     /// What was received is JSON, but not what belongs there.
     #[error("unexpected message: {0}")]
     Protocol(String),
@@ -115,6 +118,7 @@ impl ConnectionError {
             Self::ClosedByServer => "closed_by_server",
             Self::Io(_) => "io",
             Self::Framing(_) => "framing",
+            Self::ReplicaTooLarge(_) => "replica_too_large",
             Self::Protocol(_) => "protocol",
             Self::Refused { .. } => "refused",
             Self::Silent(_) => "silent",
@@ -134,6 +138,7 @@ impl ConnectionError {
             Self::NotInCluster | Self::Stale { .. } => "check the cluster: ovs-appctl cluster/status",
             Self::ClosedByServer | Self::Io(_) => "check the log of ovsdb-server",
             Self::Framing(_) | Self::Protocol(_) => "check that the remote is an ovsdb-server's",
+            Self::ReplicaTooLarge(_) => "monitor fewer rows, or raise the limit",
             Self::Refused { .. } => "check that the remote serves that database",
             Self::Silent(_) => "check the load of ovsdb-server and the path to it",
         }

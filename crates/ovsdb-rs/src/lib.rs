@@ -117,7 +117,7 @@ pub use lock::Lock;
 pub use monitor::{Missing, TableMonitor};
 pub use pairs::Pairs;
 pub use remote::{DEFAULT_PORT, Endpoint, Remote, RemoteError, Remotes};
-pub use replica::Replica;
+pub use replica::{DEFAULT_MAX_REPLICA, Replica};
 pub use row::{Row, StringMap};
 pub use schema::{AtomicType, BaseType, ColumnType, Schema, TableSchema};
 pub use session::{Options, Session, State};

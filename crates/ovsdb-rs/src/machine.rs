@@ -25,7 +25,7 @@ pub(crate) use self::monitoring::Method;
 use crate::condition::Clause;
 use crate::error::{ConnectionError, ConnectionFailure, Error, ParseError, TransactError};
 use crate::monitor::{Missing, Monitors};
-use crate::replica::{Replica, Tables};
+use crate::replica::{DEFAULT_MAX_REPLICA, Replica, Tables};
 use crate::schema::Schema;
 use crate::transaction::{OpResult, Transaction, refusal};
 use crate::wire::{self, Message};
@@ -92,6 +92,8 @@ pub(crate) struct Machine {
     phase: Phase,
     next_id: u64,
     requests: BTreeMap<u64, Request>,
+    /// What the rows of the replica may take, in bytes.
+    max_replica: usize,
     last_heard: Instant,
     probe_sent: Option<Instant>,
     /// With the conditions that are wanted.
@@ -129,6 +131,7 @@ impl Machine {
             phase: Phase::Disconnected,
             next_id: 0,
             requests: BTreeMap::new(),
+            max_replica: DEFAULT_MAX_REPLICA,
             last_heard: now,
             probe_sent: None,
             accepted: monitors.clone(),
@@ -143,6 +146,10 @@ impl Machine {
             outputs: Vec::new(),
             outbox: Vec::new(),
         }
+    }
+
+    pub(crate) fn set_max_replica(&mut self, bytes: usize) {
+        self.max_replica = bytes;
     }
 
     pub(crate) fn is_steady(&self) -> bool {

@@ -13,6 +13,10 @@ use crate::row::Row;
 use crate::rows::Rows;
 use crate::schema::{ColumnType, Schema};
 
+/// Most that the rows of a replica take in memory unless another limit is given, in bytes: twice the largest
+/// message.
+pub const DEFAULT_MAX_REPLICA: usize = 1 << 30;
+
 /// What the server held at one moment, as far as it is monitored. Snapshots share the rows and tables that
 /// did not change from one to the next.
 #[derive(Debug, Clone, Default)]
@@ -104,6 +108,11 @@ impl Table {
         self.columns.contains_key(column)
     }
 
+    /// What the rows take in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        self.rows.bytes()
+    }
+
     pub(crate) fn rows(&self) -> impl Iterator<Item = (&Uuid, &Row)> {
         self.rows.iter()
     }
@@ -128,8 +137,8 @@ impl Table {
         if let Some(row) = update.get("initial").or_else(|| update.get("insert")) {
             self.rows.insert(uuid, self.new_row(row)?);
         } else if let Some(diff) = update.get("modify") {
-            let row = self.rows.get_mut(&uuid).ok_or_else(|| unknown(uuid))?;
-            modify(row, &self.columns, diff)?;
+            let changed = self.rows.change(&uuid, |row| modify(row, &self.columns, diff));
+            changed.ok_or_else(|| unknown(uuid))??;
         } else if update.contains_key("delete") {
             if !self.rows.remove(&uuid) {
                 return Err(unknown(uuid));

@@ -10,33 +10,49 @@ use crate::row::Row;
 /// Rows by UUID. A change copies the rows' pointers in one chunk and the way to it, if a snapshot still holds
 /// those.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Rows(Map<Uuid, Arc<Row>, CHUNK>);
+pub(crate) struct Rows {
+    map: Map<Uuid, Arc<Row>, CHUNK>,
+    bytes: usize,
+}
 
 /// Pointers copied for a change, and the memory of a table of one row: small is good for both.
 const CHUNK: usize = 32;
 
 impl Rows {
+    /// What they all take, by [`Row::bytes`].
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub(crate) fn get(&self, uuid: &Uuid) -> Option<&Row> {
-        self.0.get(uuid).map(|row| &**row)
+        self.map.get(uuid).map(|row| &**row)
     }
 
     /// By UUID, in ascending order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&Uuid, &Row)> {
-        self.0.into_iter().map(|(uuid, row)| (uuid, &**row))
+        self.map.into_iter().map(|(uuid, row)| (uuid, &**row))
     }
 
-    /// The row, to change it. Only of a row that is there: the way to it is copied in any case.
-    pub(crate) fn get_mut(&mut self, uuid: &Uuid) -> Option<&mut Row> {
-        self.0.get_mut_cow(uuid).map(Arc::make_mut)
+    /// Changes a row, if it is there. Only for a row that is: the way to it is copied in any case.
+    pub(crate) fn change<T>(&mut self, uuid: &Uuid, edit: impl FnOnce(&mut Row) -> T) -> Option<T> {
+        let row = self.map.get_mut_cow(uuid).map(Arc::make_mut)?;
+        let before = row.bytes();
+        let edited = edit(row);
+        self.bytes = self.bytes - before + row.bytes();
+        Some(edited)
     }
 
     pub(crate) fn insert(&mut self, uuid: Uuid, row: Row) {
-        self.0.insert_cow(uuid, Arc::new(row));
+        self.bytes += row.bytes();
+        let old = self.map.insert_cow(uuid, Arc::new(row));
+        self.bytes -= old.map_or(0, |old| old.bytes());
     }
 
     /// Whether the row was there.
     pub(crate) fn remove(&mut self, uuid: &Uuid) -> bool {
-        self.0.remove_cow(uuid).is_some()
+        let old = self.map.remove_cow(uuid);
+        self.bytes -= old.as_ref().map_or(0, |old| old.bytes());
+        old.is_some()
     }
 }
 
@@ -59,14 +75,20 @@ mod tests {
         }
         let before = rows.clone();
         assert!(rows.remove(&uuid(100, 1)) && !rows.remove(&uuid(100, 3)));
-        *rows.get_mut(&uuid(100, 2)).unwrap() = Row::new();
+        rows.change(&uuid(100, 2), |row| *row = Row::new().with("text", "x".repeat(1000))).unwrap();
         let order: Vec<Uuid> = before.iter().map(|(uuid, _)| *uuid).collect();
         assert_eq!(order.len(), 6);
         assert!(order.is_sorted());
         assert_eq!(before.get(&uuid(100, 2)).unwrap().int("n"), Some(2));
         assert_eq!(rows.get(&uuid(100, 2)).unwrap().int("n"), None);
         assert_eq!(rows.iter().count(), 5);
-        let shared = |rows: &Rows| rows.0.get(&uuid(200, 1)).map(Arc::as_ptr);
+        let shared = |rows: &Rows| rows.map.get(&uuid(200, 1)).map(Arc::as_ptr);
         assert_eq!(shared(&before), shared(&rows));
+
+        let sum = |rows: &Rows| rows.iter().map(|(_, row)| row.bytes()).sum::<usize>();
+        assert_eq!((before.bytes(), rows.bytes()), (sum(&before), sum(&rows)));
+        assert!(rows.bytes() > 1000, "{}", rows.bytes());
+        rows.insert(uuid(100, 2), Row::new());
+        assert_eq!(rows.bytes(), sum(&rows));
     }
 }

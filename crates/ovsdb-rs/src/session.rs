@@ -12,7 +12,7 @@ use crate::framer::DEFAULT_MAX_MESSAGE;
 use crate::lock::Lock;
 use crate::monitor::{Missing, TableMonitor};
 use crate::remote::{Remote, Remotes};
-use crate::replica::Replica;
+use crate::replica::{DEFAULT_MAX_REPLICA, Replica};
 use crate::task::{Command, Task};
 use crate::tls::Tls;
 use crate::transaction::{OpResult, Transaction};
@@ -50,6 +50,10 @@ pub struct Options {
     pub transact_timeout: Duration,
     /// The largest message to accept, in bytes.
     pub max_message: usize,
+    /// What the rows of the replica may take, in bytes of memory. With more the connection is given up, and made
+    /// again after a wait; the replica stays what it was. For the moment in which a new replica replaces an old
+    /// one there are both.
+    pub max_replica: usize,
     /// Of a clustered database, whether to use none but the leader, which alone shows every change at once
     /// and grants locks that hold for all. Of no meaning for a database that is not clustered. As with OVS's
     /// own programs, the remotes should name every server of the cluster then.
@@ -71,6 +75,7 @@ impl Default for Options {
             backoff: (Duration::from_secs(1), Duration::from_secs(8)),
             transact_timeout: Duration::from_secs(5),
             max_message: DEFAULT_MAX_MESSAGE,
+            max_replica: DEFAULT_MAX_REPLICA,
             leader_only: true,
             tls: None,
             probe_unix: true,

@@ -73,13 +73,14 @@ impl Task {
     ) -> Self {
         let monitors = monitors.into_iter().map(|monitor| (monitor.table().to_owned(), monitor)).collect();
         let options = &target.options;
-        let machine = Machine::new(
+        let mut machine = Machine::new(
             target.database.clone(),
             monitors,
             options.leader_only,
             options.probe_interval,
             Instant::now(),
         );
+        machine.set_max_replica(options.max_replica);
         let tls = options.tls.clone().map(TlsFiles::new);
         Self {
             target,

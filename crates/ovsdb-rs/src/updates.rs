@@ -21,22 +21,38 @@ pub(crate) enum Format {
     Differences,
 }
 
-/// Applies updates. After an error the tables are of no more use: ours and the server's idea of them differ.
-pub(crate) fn apply(tables: &mut Tables, format: Format, updates: &RawValue) -> Result<(), ConnectionError> {
+/// Applies updates, until the rows of all tables take more than `max` bytes. After an error the tables are of no
+/// more use: ours and the server's idea of them differ.
+pub(crate) fn apply(
+    tables: &mut Tables,
+    format: Format,
+    updates: &RawValue,
+    max: usize,
+) -> Result<(), ConnectionError> {
     let mut deserializer = serde_json::Deserializer::from_str(updates.get());
-    TableUpdates { tables, format }
-        .deserialize(&mut deserializer)
-        .map_err(|error| ConnectionError::Protocol(error.to_string()))
+    let mut too_large = false;
+    let applied =
+        TableUpdates { tables, format, max, too_large: &mut too_large }.deserialize(&mut deserializer);
+    applied.map_err(|error| match too_large {
+        true => ConnectionError::ReplicaTooLarge(max),
+        false => ConnectionError::Protocol(error.to_string()),
+    })
 }
 
 struct TableUpdates<'a> {
     tables: &'a mut Tables,
     format: Format,
+    max: usize,
+    /// Whether that is what went wrong.
+    too_large: &'a mut bool,
 }
 
 struct RowUpdates<'a> {
     table: &'a mut Table,
     format: Format,
+    /// What the other tables leave to this one, in bytes.
+    max: usize,
+    too_large: &'a mut bool,
 }
 
 impl<'de> DeserializeSeed<'de> for TableUpdates<'_> {
@@ -57,8 +73,11 @@ impl<'de> Visitor<'de> for TableUpdates<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut tables: A) -> Result<(), A::Error> {
         while let Some(name) = tables.next_key::<String>()? {
             let unknown = || A::Error::custom(format_args!("an update of {name:?}, which is not monitored"));
+            let all: usize = self.tables.values().map(|table| table.bytes()).sum();
             let table = Arc::make_mut(self.tables.get_mut(&name).ok_or_else(unknown)?);
-            tables.next_value_seed(RowUpdates { table, format: self.format })?;
+            let max = self.max.saturating_sub(all - table.bytes());
+            let too_large = &mut *self.too_large;
+            tables.next_value_seed(RowUpdates { table, format: self.format, max, too_large })?;
         }
         Ok(())
     }
@@ -89,6 +108,10 @@ impl<'de> Visitor<'de> for RowUpdates<'_> {
                 Format::Differences => self.table.apply_difference(uuid, &update),
             };
             applied.map_err(|error: ParseError| A::Error::custom(error))?;
+            if self.table.bytes() > self.max {
+                *self.too_large = true;
+                return Err(A::Error::custom("too large"));
+            }
         }
         Ok(())
     }

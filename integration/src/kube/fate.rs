@@ -116,7 +116,7 @@ impl Fate {
 
 /// One of the controllers, and whoever comes after it in its place.
 pub(super) struct Controller {
-    lab: Arc<Lab>,
+    pub(super) lab: Arc<Lab>,
     leases: Api<Lease>,
     lease: String,
     arguments: Vec<String>,

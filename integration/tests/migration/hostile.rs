@@ -1,11 +1,12 @@
 //! What a guest cannot do, on a real OVN, to Limosa and to its neighbours.
 
-use limosa_lab::{Daemon, Endpoint, Lab};
+use limosa_lab::prometheus::get;
+use limosa_lab::{Daemon, Endpoint, Lab, LabOptions, LogicalPort};
 use openflow_rs::{Client, Config, Event, Events, Target};
 use rustix::process::Signal;
 use tokio::time::{Instant, timeout};
 
-use super::{DEADLINE, GUEST, GUEST_MAC, Stage};
+use super::{CENTRAL, DEADLINE, GUEST, GUEST_MAC, Limosa, Stage};
 
 /// `limosa_protocol::flows::CONTROLLER_ID`.
 const CONTROLLER_ID: u16 = 0x4c69;
@@ -160,4 +161,34 @@ async fn nothing_that_the_guest_sends_leaves_the_source_with_the_mark() {
     }
     assert!(left > 0, "no frame of the guest went through the source:\n{flows}");
     stage.assert_foreign_is_as_it_was().await;
+}
+
+/// Whoever reads metrics learns how many there are, not who.
+#[tokio::test]
+async fn metrics_name_no_object() {
+    let lab = Lab::start(LabOptions { chassis: 2, ..LabOptions::default() }).await.unwrap();
+    lab.peers().await.unwrap();
+    lab.port("ls0", LogicalPort::new("vm1", GUEST_MAC, GUEST)).await.unwrap();
+    let limosa = Limosa::start_with_metrics(&lab).await.unwrap();
+    let source = lab.endpoint("ch1", "vm1").await.unwrap();
+    let ask = ["vm1", "--from", "ch1", "--to", "ch2", "--name", "quiet", "--wait=arming", "--timeout", "30"];
+    limosa.object(&lab, "migrate", &ask).await.unwrap();
+    let target = lab.endpoint_unbound("ch2", "vm1").await.unwrap();
+    limosa.wait(&lab, "quiet", "armed").await.unwrap();
+    lab.send_rarp(&target.ns, GUEST_MAC).await.unwrap();
+    limosa.wait(&lab, "quiet", "released").await.unwrap();
+    source.remove(&lab).await.unwrap();
+    limosa.wait(&lab, "quiet", "completed").await.unwrap();
+    for (place, counted) in [
+        (CENTRAL, "limosa_migrations{phase=\"Completed\"} 1\n"),
+        ("ch1", "limosa_agent_info{chassis=\"ch1\"} 1\n"),
+        ("ch2", "limosa_agent_announcements_total 1\n"),
+    ] {
+        let url = format!("http://{}/metrics", Limosa::metrics_of(&lab, place));
+        let metrics = get(&lab, &url).await.unwrap();
+        assert!(metrics.contains(counted), "{metrics}");
+        for name in ["quiet", "vm1", GUEST, GUEST_MAC, "ls0"] {
+            assert!(!metrics.contains(name), "{place} names {name}:\n{metrics}");
+        }
+    }
 }

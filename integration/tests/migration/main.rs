@@ -4,6 +4,7 @@ mod connections;
 mod hairpin;
 mod hostile;
 mod layout;
+mod lies;
 mod starters;
 mod tls;
 

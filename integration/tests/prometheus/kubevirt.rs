@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use limosa_lab::kube::ApiServer;
 use limosa_lab::kube::actor::{Actor, untouched};
-use limosa_lab::kube::cluster::{Cluster, Fate};
+use limosa_lab::kube::cluster::Cluster;
+use limosa_lab::kube::fate::Fate;
 use limosa_lab::kube::kubevirt::Script;
 use limosa_lab::prometheus::{Panel, Prometheus, panels};
 use limosa_protocol::Phase;

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
+use limosa_conntrack::{Backends, Connection};
 use limosa_protocol::node::{Carry, Pass};
 use limosa_protocol::object::Connections;
 use ofpacket::{PacketOut, PortNo};
@@ -156,18 +157,7 @@ impl Job {
         let mut connections = Connections::default();
         let mut backends = carry.backends.clone();
         let mut batch = Vec::with_capacity(BATCH + 2);
-        for entry in limosa_conntrack::parse(&dump) {
-            let frames = match &entry {
-                // A dump without a zone of its own prints every entry.
-                Ok(connection) if connection.zone != carry.zone => continue,
-                Ok(connection) if connection.protocol == TCP && checks_sequence => Err("sequence_check"),
-                Ok(_) if connections.carried == MAX_CONNECTIONS => Err("too_many"),
-                Ok(connection) => connection.frames(&mut backends).map_err(limosa_conntrack::Refusal::label),
-                Err(error) => {
-                    tracing::debug!(%error, "an entry of the connection tracker");
-                    Err("unreadable")
-                }
-            };
+        for frames in frames(&dump, carry.zone, checks_sequence, &mut backends) {
             match frames {
                 Ok(frames) => {
                     connections.carried += u32::from(!frames.is_empty());
@@ -201,6 +191,32 @@ impl Job {
     }
 }
 
+/// What is sent for each entry of the zone, or why nothing is; [`MAX_CONNECTIONS`] of them at most.
+fn frames<'a>(
+    dump: &'a str,
+    zone: u16,
+    checks_sequence: bool,
+    backends: &'a mut Backends,
+) -> impl Iterator<Item = Result<Vec<Vec<u8>>, &'static str>> + use<'a> {
+    let mut carried = 0;
+    // A dump without a zone of its own prints every entry.
+    let of_zone =
+        move |entry: &Result<Connection, _>| entry.as_ref().map_or(true, |entry| entry.zone == zone);
+    limosa_conntrack::parse(dump).filter(of_zone).map(move |entry| {
+        let frames = match &entry {
+            Ok(connection) if connection.protocol == TCP && checks_sequence => Err("sequence_check"),
+            Ok(_) if carried == MAX_CONNECTIONS => Err("too_many"),
+            Ok(connection) => connection.frames(backends).map_err(limosa_conntrack::Refusal::label),
+            Err(error) => {
+                tracing::debug!(%error, "an entry of the connection tracker");
+                Err("unreadable")
+            }
+        };
+        carried += u32::from(frames.as_ref().is_ok_and(|frames| !frames.is_empty()));
+        frames
+    })
+}
+
 /// Whether the tracker drops TCP segments that are not near the last ones.
 /// It does not tell where those were, so that nothing can be made for it to
 /// go on from: an entry that does not fit is worse than none. The kernel lets
@@ -212,4 +228,37 @@ pub(super) async fn checks_sequence(ovs_rundir: &Path, datapath: &str) -> anyhow
     }
     let said = unixctl::call(ovs_rundir, "dpctl/ct-get-tcp-seq-chk", &[datapath]).await?;
     Ok(!said.contains("disabled"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_connections_are_carried_than_the_limit() {
+        const MORE: u32 = 100;
+        let entry = |n: u32| {
+            let (a, b) = (n >> 8 & 0xff, n & 0xff);
+            let (here, there) = ("dst=10.0.0.1", format!("src=10.9.{a}.{b}"));
+            let zone = 9 + n / (MAX_CONNECTIONS + MORE);
+            format!(
+                "udp,orig=({there},{here},sport={0},dport=53),reply=(src=10.0.0.1,dst=10.9.{a}.{b},sport=53,dport={0}),zone={zone}\n",
+                1000 + (n >> 16)
+            )
+        };
+        // The last hundred are another zone's.
+        let dump: String = (0..MAX_CONNECTIONS + 2 * MORE).map(entry).collect();
+        let mut backends = Backends::default();
+        let (mut carried, mut too_many) = (0, 0);
+        for frames in frames(&dump, 9, false, &mut backends) {
+            match frames {
+                Ok(frames) => carried += u32::from(!frames.is_empty()),
+                Err(why) => {
+                    assert_eq!(why, "too_many");
+                    too_many += 1;
+                }
+            }
+        }
+        assert_eq!((carried, too_many), (MAX_CONNECTIONS, MORE));
+    }
 }

@@ -237,6 +237,7 @@ impl Agent {
         let looked = self.look().await;
         self.metrics.links.set("switch", self.switch.is_some());
         self.metrics.links.set("store", snapshot.trouble.is_none());
+        self.metrics.left_out.set(snapshot.left_out as i64);
         let outcome = match looked {
             Ok(Some((facts, survey))) => {
                 let wake = self.mend(snapshot, &facts, &survey).await;
@@ -316,7 +317,8 @@ impl Agent {
             vouches.extend(plan.vouch);
         }
         let owners = snapshot.migrations.values().map(|m| m.status.progress.number).collect();
-        let (strays, strays_until) = self.strays.keep(survey, &owners, snapshot.unreadable.is_empty(), now);
+        let all_known = snapshot.unreadable.is_empty() && snapshot.left_out == 0;
+        let (strays, strays_until) = self.strays.keep(survey, &owners, all_known, now);
         wanted.extend(strays);
         let waits = |(migration, status, _): &(&Migration, NodeStatus, _)| {
             status.problem.is_some().then_some(migration.status.progress.number)

@@ -66,6 +66,11 @@ mod tests {
     use tokio::net::UnixListener;
 
     async fn answered_with(reply: &'static str) -> anyhow::Result<String> {
+        answered(async |stream| stream.write_all(reply.as_bytes()).await.unwrap()).await
+    }
+
+    /// What is made of an answer that a daemon writes in this way.
+    async fn answered(write: impl AsyncFnOnce(&mut UnixStream)) -> anyhow::Result<String> {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("ovs-vswitchd.pid"), "7\n").unwrap();
         let listener = UnixListener::bind(dir.path().join("ovs-vswitchd.7.ctl")).unwrap();
@@ -78,7 +83,7 @@ mod tests {
                 (&request["method"], &request["params"][0]),
                 (&json!("dpctl/dump-conntrack"), &json!("-m"))
             );
-            stream.write_all(reply.as_bytes()).await.unwrap();
+            write(&mut stream).await;
         };
         tokio::join!(call(dir.path(), "dpctl/dump-conntrack", &["-m"]), server).0
     }
@@ -91,6 +96,21 @@ mod tests {
         assert!(answered_with("[]").await.is_err());
         assert!(answered_with("HTTP/1.1").await.is_err());
         assert!(answered_with("").await.is_err());
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_an_end_is_given_up() {
+        let mut sent = 0;
+        let flood = answered(async |stream| {
+            let chunk = [b'x'; 1 << 16];
+            stream.write_all(b"{\"id\":0,\"result\":\"").await.unwrap();
+            while sent < 2 * MAX_REPLY && stream.write_all(&chunk).await.is_ok() {
+                sent += chunk.len();
+            }
+        });
+        let error = format!("{:#}", flood.await.unwrap_err());
+        assert!(error.contains(&format!("a message of more than {MAX_REPLY} bytes")), "{error}");
+        assert!((MAX_REPLY..MAX_REPLY + (1 << 22)).contains(&sent), "{sent} bytes were taken");
     }
 
     #[tokio::test]

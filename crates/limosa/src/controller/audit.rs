@@ -46,8 +46,8 @@ impl Audit {
             snapshot.migrations.get(name).is_some_and(|migration| !migration.phase().is_final())
         };
         let wait = match databases.marks().await {
-            // A store that cannot be read hides what is live.
-            _ if snapshot.trouble.is_some() => AGAIN,
+            // A store that cannot be read hides what is live, and so does one that holds too much.
+            _ if snapshot.trouble.is_some() || snapshot.left_out > 0 => AGAIN,
             Ok(marks) => {
                 let left: BTreeMap<String, String> =
                     marks.into_iter().filter(|(_, migration)| !is_live(migration)).collect();

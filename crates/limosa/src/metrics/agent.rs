@@ -47,6 +47,8 @@ pub(crate) struct AgentMetrics {
     pub(crate) problems: IntCounterVec,
     /// Guests that were heard to announce themselves.
     pub(crate) announcements: IntCounter,
+    /// Objects that there is no room for.
+    pub(crate) left_out: IntGauge,
     /// Statuses that the store does not show yet.
     pub(crate) unwritten: IntGauge,
     /// The switch has stopped telling of flows.
@@ -74,6 +76,7 @@ impl AgentMetrics {
         make.build_info();
         Self {
             links: Links::new(&registry, &["switch", "local_database", "store"]),
+            left_out: make.left_out(),
             problems: make.counters(
                 "limosa_agent_problems_total",
                 "Times that something began to keep the agent from working, by reason.",

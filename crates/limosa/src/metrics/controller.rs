@@ -45,6 +45,7 @@ pub(crate) struct ControllerMetrics {
     fallbacks: IntCounterVec,
     contested: IntCounterVec,
     unreadable: IntGauge,
+    left_out: IntGauge,
     unheard: IntGauge,
     leads: IntGauge,
     /// Chassis in the southbound database.
@@ -123,6 +124,7 @@ impl ControllerMetrics {
                 "Times that somebody else interfered with a port: stolen (its target claimed it before the guest ran there), overwritten (the options were changed).",
                 &[("how", &["stolen", "overwritten"])],
             ),
+            left_out: make.left_out(),
             unreadable: make
                 .gauge("limosa_store_unreadable_objects", "Objects of the store that cannot be read."),
             unheard: make.gauge(
@@ -189,6 +191,7 @@ impl ControllerMetrics {
         let all: usize = under_way.map(unheard).sum();
         self.unheard.set(all as i64);
         self.unreadable.set(snapshot.unreadable.len() as i64);
+        self.left_out.set(snapshot.left_out as i64);
     }
 
     /// What has become of a migration.

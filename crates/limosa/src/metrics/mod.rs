@@ -12,72 +12,17 @@ mod controller;
 mod document;
 mod flows;
 mod links;
+mod serve;
 
-use std::net::SocketAddr;
-
-use anyhow::Context;
-use axum::Router;
-use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
-use axum::routing::get;
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
-use tokio::sync::watch;
 
 pub(crate) use agent::AgentMetrics;
 pub(crate) use controller::{ControllerMetrics, kubevirt_outcomes};
 pub(crate) use links::Links;
-
-/// Whether a program can do its work; if not, why.
-pub(crate) type Readiness = Result<(), String>;
-
-/// Serves a registry until the program ends.
-///
-/// Everything runs on one thread: a program that hangs answers `/healthz` no
-/// more than anything else.
-pub(crate) async fn serve(
-    listen: SocketAddr,
-    registry: Registry,
-    ready: watch::Receiver<Readiness>,
-) -> anyhow::Result<()> {
-    let listener = tokio::net::TcpListener::bind(listen)
-        .await
-        .with_context(|| format!("cannot listen on {listen} (--metrics-listen): is the port taken?"))?;
-    let routes = Router::new()
-        .route("/metrics", get(metrics).with_state(registry))
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(readyz).with_state(ready));
-    tracing::info!(%listen, "metrics are served");
-    tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, routes).await {
-            tracing::error!(%error, "metrics are served no more");
-        }
-    });
-    Ok(())
-}
-
-async fn metrics(State(registry): State<Registry>) -> impl IntoResponse {
-    let mut text = Vec::new();
-    let encoder = TextEncoder::new();
-    match encoder.encode(&registry.gather(), &mut text) {
-        Ok(()) => (StatusCode::OK, [(header::CONTENT_TYPE, encoder.format_type().to_owned())], text),
-        Err(error) => {
-            let plain = "text/plain; charset=utf-8".to_owned();
-            (StatusCode::INTERNAL_SERVER_ERROR, [(header::CONTENT_TYPE, plain)], error.to_string().into())
-        }
-    }
-}
-
-async fn readyz(State(ready): State<watch::Receiver<Readiness>>) -> impl IntoResponse {
-    match &*ready.borrow() {
-        Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
-        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
-    }
-}
+pub(crate) use serve::{Readiness, serve};
 
 /// A label and the values that it begins with.
 type Label<'a> = (&'a str, &'a [&'a str]);
@@ -129,6 +74,14 @@ impl Maker<'_> {
     /// Something that is said in labels; the value is 1.
     fn info(self, name: &str, help: &str, label: &str, value: &str) {
         self.add(IntGauge::with_opts(Opts::new(name, help).const_label(label, value))).set(1);
+    }
+
+    /// Objects that the store has and this program does not follow.
+    fn left_out(self) -> IntGauge {
+        self.gauge(
+            "limosa_store_left_out_objects",
+            "Objects of the store that are not followed, because there are too many (docs/security.md).",
+        )
     }
 
     fn build_info(self) {

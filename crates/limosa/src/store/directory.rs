@@ -21,7 +21,8 @@ use rustix::fs::{FlockOperation, flock};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::{Key, Snapshot, Store, StoreError, ended_before, with_target, with_want};
+use super::kept::{Kept, Notice};
+use super::{Key, Limits, Snapshot, Store, StoreError, ended_before, with_target, with_want};
 
 const LOCK: &str = ".lock";
 const TEMPORARY: &str = ".tmp-";
@@ -34,6 +35,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct Directory {
     path: PathBuf,
+    limits: Limits,
     snapshots: watch::Receiver<Arc<Snapshot>>,
     watcher: JoinHandle<()>,
 }
@@ -48,28 +50,33 @@ impl Directory {
             make_lock(&new)
         })
         .await?;
-        Self::open(path).await
+        Self::open(path, Limits::NONE).await
     }
 
     /// Opens a store that is there. An empty directory is none: a file system
     /// that is not mounted yet must not pass for a store without migrations.
-    pub(crate) async fn open(path: &Path) -> Result<Self, StoreError> {
+    pub(crate) async fn open(path: &Path, limits: Limits) -> Result<Self, StoreError> {
         let path = path.to_owned();
         let (path, watched, events) = blocking(move || {
             let (watched, events) = begin_to_watch(&path)?;
             // Nobody writes while the lock is held: temporary files are left over.
             let _lock = lock(&path)?;
-            for file in files(&path)?.into_iter().filter(|file| is_temporary(file)) {
-                fs::remove_file(&file).map_err(io_error("remove", &file))?;
+            for file in files(&path)? {
+                let file = file?;
+                if is_temporary(&file) {
+                    fs::remove_file(&file).map_err(io_error("remove", &file))?;
+                }
             }
             Ok((path, watched, events))
         })
         .await?;
-        let first = read_all(&path, &Snapshot::default())?;
-        let (sender, snapshots) = watch::channel(Arc::new(first));
+        let first = read_all(&path, limits, &Snapshot::default())?;
+        let mut notice = Notice::default();
+        notice.see(&path.display(), &first);
+        let (sender, snapshots) = watch::channel(Arc::new(first.snapshot(None)));
         let events = events.into_event_stream(vec![0; 4096]).map_err(io_error("watch", &path))?;
-        let watcher = tokio::spawn(follow(path.clone(), watched, events, sender));
-        Ok(Self { path, snapshots, watcher })
+        let watcher = tokio::spawn(follow(path.clone(), limits, watched, events, sender, notice));
+        Ok(Self { path, limits, snapshots, watcher })
     }
 
     async fn change(
@@ -133,13 +140,14 @@ impl Drop for Directory {
 #[async_trait]
 impl Store for Directory {
     async fn create(&self, migration: Migration) -> Result<Migration, StoreError> {
-        let path = self.path.clone();
+        let (path, room) = (self.path.clone(), self.snapshots.borrow().check_room(self.limits));
         blocking(move || {
             let file = object_file(&path, &migration.metadata.name)?;
             let _lock = lock(&path)?;
             if file.exists() {
                 return Err(StoreError::Exists(migration.metadata.name));
             }
+            room?;
             write(&path, &file, &migration)?;
             Ok(migration)
         })
@@ -198,9 +206,11 @@ impl Store for Directory {
 /// nothing of changes that other hosts make to a shared file system.
 async fn follow(
     path: PathBuf,
+    limits: Limits,
     mut watched: Identity,
     mut events: inotify::EventStream<Vec<u8>>,
     sender: watch::Sender<Arc<Snapshot>>,
+    mut notice: Notice,
 ) {
     let mut trouble = None;
     loop {
@@ -215,16 +225,18 @@ async fn follow(
         let look = blocking(move || {
             let anew =
                 if identity(&directory)? == watched { None } else { Some(begin_to_watch(&directory)?) };
-            Ok((anew, read_all(&directory, &last)?))
+            Ok((anew, read_all(&directory, limits, &last)?))
         });
-        match look.await.and_then(|(anew, snapshot)| {
+        match look.await.and_then(|(anew, kept)| {
             if let Some((identity, inotify)) = anew {
                 events = inotify.into_event_stream(vec![0; 4096]).map_err(io_error("watch", &path))?;
                 watched = identity;
             }
-            Ok(snapshot)
+            Ok(kept)
         }) {
-            Ok(snapshot) => {
+            Ok(kept) => {
+                notice.see(&path.display(), &kept);
+                let snapshot = kept.snapshot(None);
                 if trouble.take().is_some() {
                     tracing::info!(store = %path.display(), "the store is back");
                 }
@@ -241,9 +253,10 @@ async fn follow(
                 if trouble.as_ref() != Some(&error) {
                     tracing::error!(error, "the store cannot be read; every migration stays what it was");
                     sender.send_modify(|last| {
-                        let Snapshot { migrations, unreadable, .. } = &**last;
+                        let Snapshot { migrations, unreadable, left_out, .. } = &**last;
                         let (migrations, unreadable) = (migrations.clone(), unreadable.clone());
-                        *last = Arc::new(Snapshot { migrations, unreadable, trouble: Some(error.clone()) });
+                        let trouble = Some(error.clone());
+                        *last = Arc::new(Snapshot { migrations, unreadable, left_out: *left_out, trouble });
                     });
                     trouble = Some(error);
                 }
@@ -268,7 +281,7 @@ fn begin_to_watch(path: &Path) -> Result<(Identity, Inotify), StoreError> {
     let identity = identity(path)?;
     let belongs_to_store =
         |file: &PathBuf| file.file_name().is_some_and(|name| name == LOCK) || is_object(file);
-    if !files(path)?.iter().any(belongs_to_store) {
+    if !files(path)?.any(|file| file.as_ref().is_ok_and(belongs_to_store)) {
         return Err(StoreError::NoStore { path: path.to_owned() });
     }
     make_lock(path)?;
@@ -281,27 +294,28 @@ fn begin_to_watch(path: &Path) -> Result<(Identity, Inotify), StoreError> {
     Ok((identity, inotify))
 }
 
-/// Reads every object. One that has become unreadable stays what it was: its
-/// flows must not go because a hand slipped.
-fn read_all(path: &Path, last: &Snapshot) -> Result<Snapshot, StoreError> {
-    let mut snapshot = Snapshot::default();
-    for file in files(path)?.into_iter().filter(|file| is_object(file)) {
+/// Reads every object, and keeps what there is room for. One that has become
+/// unreadable stays what it was: its flows must not go because a hand slipped.
+fn read_all(path: &Path, limits: Limits, last: &Snapshot) -> Result<Kept, StoreError> {
+    let mut kept = Kept::new(limits);
+    for file in files(path)? {
+        let file = file?;
+        if !is_object(&file) {
+            continue;
+        }
+        let name = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
         match read(&file) {
-            Ok(migration) => {
-                snapshot.migrations.insert(migration.metadata.name.clone(), migration);
-            }
             // Deleted since it was listed.
             Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => {
-                snapshot.unreadable.push(error.to_string());
-                let name = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-                if let Some((name, migration)) = last.migrations.get_key_value(name) {
-                    snapshot.migrations.insert(name.clone(), migration.clone());
-                }
+            read => {
+                let entry = read.map_err(|why| (why.to_string(), last.migrations.get(name).cloned()));
+                // By its path where it is no text: there may be more than one of those.
+                let path = || file.to_string_lossy().into_owned();
+                kept.insert(if name.is_empty() { path() } else { name.to_owned() }, entry);
             }
         }
     }
-    Ok(snapshot)
+    Ok(kept)
 }
 
 fn read(file: &Path) -> Result<Migration, StoreError> {
@@ -380,9 +394,9 @@ fn object_file(directory: &Path, name: &str) -> Result<PathBuf, StoreError> {
     }
 }
 
-fn files(directory: &Path) -> Result<Vec<PathBuf>, StoreError> {
+fn files(directory: &Path) -> Result<impl Iterator<Item = Result<PathBuf, StoreError>>, StoreError> {
     let entries = fs::read_dir(directory).map_err(io_error("list", directory))?;
-    entries.map(|entry| entry.map(|e| e.path()).map_err(io_error("list", directory))).collect()
+    Ok(entries.map(move |entry| entry.map(|e| e.path()).map_err(io_error("list", directory))))
 }
 
 fn is_temporary(file: &Path) -> bool {

@@ -2,6 +2,7 @@
 //! and the Kubernetes API can serve the same agents and controller.
 
 mod directory;
+mod kept;
 mod kubernetes;
 mod place;
 
@@ -17,6 +18,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 pub(crate) use directory::Directory;
+pub(crate) use kept::Limits;
 #[cfg(test)]
 pub(crate) use kubernetes::testing;
 pub(crate) use kubernetes::{Access, DEFINITION, Kubernetes, Which};
@@ -29,6 +31,8 @@ pub(crate) struct Snapshot {
     pub(crate) migrations: BTreeMap<String, Migration>,
     /// What looks like an object but cannot be read, and why.
     pub(crate) unreadable: Vec<String>,
+    /// How many objects there was no room for ([`Limits`]): whatever is not here may still be there.
+    pub(crate) left_out: usize,
     /// Why the store cannot be read now, if so; the objects are as they were before.
     pub(crate) trouble: Option<String>,
 }
@@ -37,6 +41,14 @@ impl Snapshot {
     /// This very object, and not another of its name.
     pub(crate) fn get(&self, key: &Key) -> Option<&Migration> {
         self.migrations.get(&key.name).filter(|migration| migration.metadata.uid == key.uid)
+    }
+
+    /// Refuses one more object, if there is no room for it.
+    fn check_room(&self, limits: Limits) -> Result<(), StoreError> {
+        let live = self.migrations.values().filter(|migration| !migration.phase().is_final()).count();
+        let most = limits.objects.min(Limits::MOST.objects);
+        let is_full = live >= most || (self.left_out > 0 && live == self.migrations.len());
+        if is_full { Err(StoreError::Full(live + self.left_out)) } else { Ok(()) }
     }
 }
 
@@ -111,6 +123,10 @@ fn ended_before(migration: &Migration, retain: Duration) -> bool {
 pub(crate) enum StoreError {
     #[error("a migration named {0} exists already: choose another --name, or see `limosa status`")]
     Exists(String),
+    #[error(
+        "the store holds {0} migrations, and no more are followed: wait until some have ended, or abort and delete some (`limosa status` lists them)"
+    )]
+    Full(usize),
     #[error("there is no migration {0} (any more): `limosa status` lists them")]
     NotFound(String),
     #[error("{name:?} cannot be a migration's name: {rule}")]
@@ -152,6 +168,7 @@ impl StoreError {
     pub(crate) const fn label(&self) -> &'static str {
         match self {
             Self::Exists(_) => "exists",
+            Self::Full(_) => "full",
             Self::NotFound(_) => "not_found",
             Self::BadName { .. } => "bad_name",
             Self::TargetSet { .. } => "target_set",

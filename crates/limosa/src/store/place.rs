@@ -23,7 +23,7 @@ impl Place {
     /// Opens the store for a verb.
     pub(crate) async fn open(&self, which: Which) -> Result<Box<dyn Store>, StoreError> {
         Ok(match self {
-            Self::Directory(path) => Box::new(Directory::open(path).await?),
+            Self::Directory(path) => Box::new(Directory::open(path, which.limits()).await?),
             Self::Kubernetes(access) => Box::new(Kubernetes::open(access, which).await?),
         })
     }

@@ -25,6 +25,9 @@ const COLUMNS: [(&str, ColumnType); 6] = [
     ("index", ColumnType::optional(AtomicType::Integer)),
 ];
 
+/// What the rows of `_Server` may take, in bytes: a server has a handful of databases.
+const MAX_SERVER: usize = 1 << 20;
+
 #[derive(Debug)]
 pub(super) struct Cluster {
     database: String,
@@ -56,7 +59,7 @@ impl Cluster {
 
     /// Takes the first contents or an update of them; an error is a reason to leave the server.
     pub(super) fn update(&mut self, updates: &RawValue) -> Result<(), ConnectionError> {
-        apply(&mut self.databases, Format::Rows, updates)?;
+        apply(&mut self.databases, Format::Rows, updates, MAX_SERVER)?;
         let database = self.databases.get(DATABASES).and_then(|table| {
             table.rows().find(|(_, row)| row.str("name") == Some(&self.database)).map(|(_, row)| row.clone())
         });

@@ -101,7 +101,7 @@ impl Machine {
             return Err(ConnectionError::Protocol("changes since a transaction not asked for".to_owned()));
         }
         if !found {
-            apply(&mut tables, self.method.format(), updates)?;
+            apply(&mut tables, self.method.format(), updates, self.max_replica)?;
             self.replica.tables = tables;
         } else {
             self.apply(updates)?;
@@ -138,7 +138,8 @@ impl Machine {
     /// Half of an update is worse than none: the tables are again as they were last seen, and from there is no
     /// going on.
     fn apply(&mut self, updates: &RawValue) -> Result<(), ConnectionError> {
-        apply(&mut self.replica.tables, self.method.format(), updates).inspect_err(|_| {
+        let format = self.method.format();
+        apply(&mut self.replica.tables, format, updates, self.max_replica).inspect_err(|_| {
             self.replica.tables = self.put_out.clone();
             self.last_transaction = Uuid::nil();
         })

@@ -158,6 +158,47 @@ async fn a_server_that_does_not_stop_talking_is_given_up() {
     fails(&session, "framing").await;
 }
 
+/// Each message is small, and there is no end of them; nor is there of one row's set.
+#[tokio::test]
+async fn a_database_that_does_not_stop_growing_is_given_up() {
+    let mut options = quick();
+    options.max_replica = 1 << 20;
+    let (listener, session) = listen(options).await;
+    let text = "x".repeat(1 << 16);
+    for one_row in [false, true] {
+        let mut peer = Peer::accept(&listener).await;
+        peer.load("good").await;
+        let mut sent = 0;
+        for n in 0..64 {
+            let change = match one_row {
+                true => json!({ ROW: { "modify": { "members": format!("{n}{text}") } } }),
+                false => json!({ ROW.replace("0001", &format!("1{n:03}")): { "insert": { "name": text } } }),
+            };
+            let params = json!(["replica", NO_TRANSACTION, { "T": change }]);
+            let update = json!({ "id": null, "method": "update3", "params": params });
+            if peer.stream.write_all(update.to_string().as_bytes()).await.is_err() {
+                break;
+            }
+            sent += 1;
+        }
+        fails(&session, "replica_too_large").await;
+        assert!(sent >= 1 << 4, "the client hung up after {sent}");
+        // Whoever reads the replica has what fitted, and is told that it is old.
+        let replica = session.replica();
+        assert!(!replica.connected);
+        let rows = replica.table("T").count();
+        assert!((1..=16).contains(&rows), "{rows}");
+    }
+    // First contents of that size are refused as well, and smaller ones are welcome again.
+    let mut peer = Peer::accept(&listener).await;
+    peer.load(&"x".repeat(1 << 20)).await;
+    fails(&session, "replica_too_large").await;
+    peer.closed().await;
+    Peer::accept(&listener).await.load("good").await;
+    session.ready(DEADLINE).await.unwrap();
+    assert_eq!(session.replica().table("T").count(), 1);
+}
+
 #[tokio::test]
 async fn echo_requests_are_answered_from_the_first_moment() {
     let (listener, session) = listen(quick()).await;

@@ -42,7 +42,7 @@ async fn two_processes_share_a_store_and_lose_nothing() {
     let all = |snapshot: &Snapshot| snapshot.migrations.get("m1").is_some_and(|m| m.status.nodes.len() == 20);
     until(&mut one.watch(), all).await;
     until(&mut two.watch(), all).await;
-    let hidden: Vec<_> = files(&one.path).unwrap().into_iter().filter(|f| is_temporary(f)).collect();
+    let hidden: Vec<_> = files(&one.path).unwrap().map(Result::unwrap).filter(|f| is_temporary(f)).collect();
     assert!(hidden.is_empty(), "{hidden:?}");
 }
 
@@ -89,10 +89,10 @@ async fn what_cannot_be_read_is_named_and_harms_nothing_else() {
 async fn an_empty_directory_is_no_store() {
     let dir = tempfile::tempdir().unwrap();
     for path in [dir.path().to_owned(), dir.path().join("missing")] {
-        let error = Directory::open(&path).await.unwrap_err();
+        let error = Directory::open(&path, Limits::NONE).await.unwrap_err();
         assert!(matches!(error, StoreError::NoStore { .. }), "{error}");
     }
-    assert!(files(dir.path()).unwrap().is_empty(), "nothing was made");
+    assert!(files(dir.path()).unwrap().next().is_none(), "nothing was made");
 }
 
 #[tokio::test]
@@ -114,7 +114,7 @@ async fn a_store_that_is_away_for_a_while_loses_nothing() {
     fs::remove_dir(&path).unwrap();
     fs::create_dir(&path).unwrap();
     fs::copy(dir.path().join("away/m1.json"), path.join("m1.json")).unwrap();
-    let elsewhere = Directory::open(&path).await.unwrap();
+    let elsewhere = Directory::open(&path, Limits::NONE).await.unwrap();
     elsewhere.create(migration("m2")).await.unwrap();
     until(&mut watch, |s| s.migrations.len() == 2 && s.trouble.is_none()).await;
 }
@@ -154,4 +154,42 @@ async fn names_cannot_leave_the_directory() {
     for name in ["", "../m", "a/b", "-a", "A", ".lock", &"x".repeat(64)] {
         assert!(matches!(store.create(migration(name)).await, Err(StoreError::BadName { .. })), "{name:?}");
     }
+}
+
+/// A store with too many objects, as a program with little room sees it.
+#[tokio::test]
+async fn too_many_objects_take_nothing_from_those_that_are_under_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let person = Directory::open_or_create(dir.path()).await.unwrap();
+    let limits = Limits { objects: 2, ..Limits::MOST };
+    let program = Directory::open(dir.path(), limits).await.unwrap();
+    let names = |s: &Snapshot| s.migrations.keys().cloned().collect::<Vec<_>>();
+    let mut armed = migration("armed");
+    armed.metadata.creation_timestamp = Timestamp::now();
+    armed.status.progress.number = 1;
+    armed.status.progress.enter(limosa_protocol::Phase::Armed, Timestamp::UNIX_EPOCH);
+    let armed = person.create(armed).await.unwrap();
+    for name in ["m1", "m2", "m3"] {
+        person.create(migration(name)).await.unwrap();
+    }
+    let mut watch = program.watch();
+    until(&mut watch, |s| names(s) == ["armed", "m1"] && s.left_out == 2).await;
+    // The program itself adds none.
+    let refused = program.create(migration("m4")).await.unwrap_err();
+    assert_eq!((refused.label(), refused.to_string().contains("`limosa status`")), ("full", true));
+    // A person sees everything, and what a program does not see can be ended and deleted.
+    until(&mut person.watch(), |s| s.migrations.len() == 4 && s.left_out == 0).await;
+    let m2 = Key::of(&person.watch().borrow().migrations["m2"]);
+    for key in [Key::of(&armed), m2] {
+        person.delete(&key).await.unwrap();
+    }
+    until(&mut watch, |s| names(s) == ["m1", "m3"] && s.left_out == 0).await;
+    // What has ended makes room.
+    let ended = Key::of(&program.watch().borrow().migrations["m1"]);
+    let mut progress = Progress::default();
+    progress.enter(limosa_protocol::Phase::Rejected, Timestamp::UNIX_EPOCH);
+    program.put_progress(&ended, progress).await.unwrap();
+    until(&mut watch, |s| s.migrations.get("m1").is_some_and(|m| m.phase().is_final())).await;
+    program.create(migration("m4")).await.unwrap();
+    until(&mut watch, |s| names(s) == ["m3", "m4"] && s.left_out == 1).await;
 }

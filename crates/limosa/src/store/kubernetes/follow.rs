@@ -1,6 +1,5 @@
 //! The objects of the API as a stream of snapshots.
 
-use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,8 +11,10 @@ use kube::api::DynamicObject;
 use kube::runtime::watcher::{self, Event, watcher};
 use limosa_protocol::Migration;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
-use super::super::{Snapshot, StoreError};
+use super::super::kept::{Entry, Kept, Notice};
+use super::super::{Limits, Snapshot, StoreError};
 use super::access::explain;
 
 /// How long a watch lasts, seconds. A connection that has died without a word is noticed a few seconds later.
@@ -21,9 +22,9 @@ pub(super) const WATCH_SECONDS: u32 = 45;
 /// How soon a watch that failed begins anew: at first, and at most.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
-/// What a name stands for: an object, or why it cannot be read, with what it was before.
-pub(super) type Entry = Result<Migration, (String, Option<Migration>)>;
-type Objects = BTreeMap<String, Entry>;
+/// How soon everything is listed again while there is more than is kept: to count it, and where there is
+/// room again.
+const LIST_AGAIN: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(5));
 
 /// Follows the objects for good. During an outage the last snapshot stays what it is, but for its trouble.
 ///
@@ -32,25 +33,28 @@ type Objects = BTreeMap<String, Entry>;
 pub(super) async fn follow(
     api: Api<DynamicObject>,
     config: watcher::Config,
+    limits: Limits,
     sender: watch::Sender<Arc<Snapshot>>,
 ) {
     let (min, max) = BACKOFF;
     let backoff = ExponentialBuilder::new().with_min_delay(min).with_max_delay(max).with_jitter();
     let mut pauses = backoff.without_max_times().build();
-    let mut objects = Objects::new();
+    let (mut objects, mut notice) = (Kept::new(limits), Notice::default());
     let mut failed = None;
     loop {
         let mut events = pin!(watcher(api.clone(), config.clone()));
-        let mut listed = Objects::new();
-        while let Some(event) = events.next().await {
+        let (mut listed, mut listed_at) = (Kept::new(limits), None);
+        while let Ok(Some(event)) = until(list_again(&objects, listed_at), events.next()).await {
             match event {
-                Ok(Event::Init) => listed.clear(),
+                Ok(Event::Init) => listed = Kept::new(limits),
                 Ok(Event::InitApply(object)) => {
                     let (name, entry) = read(object, &objects);
                     listed.insert(name, entry);
                 }
                 Ok(Event::InitDone) => {
-                    objects = std::mem::take(&mut listed);
+                    objects = std::mem::replace(&mut listed, Kept::new(limits));
+                    listed_at = Some(Instant::now());
+                    notice.see(&"the Kubernetes API", &objects);
                     pauses = backoff.without_max_times().build();
                     publish(&sender, &objects, None);
                     if std::mem::take(&mut failed).is_some() {
@@ -60,6 +64,7 @@ pub(super) async fn follow(
                 Ok(Event::Apply(object)) => {
                     let (name, entry) = read(object, &objects);
                     objects.insert(name, entry);
+                    notice.see(&"the Kubernetes API", &objects);
                     publish(&sender, &objects, None);
                 }
                 Ok(Event::Delete(object)) => {
@@ -83,6 +88,20 @@ pub(super) async fn follow(
     }
 }
 
+/// When to list everything again although the watch goes on.
+fn list_again(objects: &Kept, listed_at: Option<Instant>) -> Option<Instant> {
+    let (full, room) = LIST_AGAIN;
+    let at = listed_at.filter(|_| objects.left_out() > 0)?;
+    Some(at + if objects.has_room() { room } else { full })
+}
+
+async fn until<F: Future>(at: Option<Instant>, future: F) -> Result<F::Output, tokio::time::error::Elapsed> {
+    match at {
+        Some(at) => tokio::time::timeout_at(at, future).await,
+        None => Ok(future.await),
+    }
+}
+
 fn because(error: watcher::Error) -> StoreError {
     use watcher::Error::{InitialListFailed, NoResourceVersion, WatchError, WatchFailed, WatchStartFailed};
     match error {
@@ -93,7 +112,7 @@ fn because(error: watcher::Error) -> StoreError {
 }
 
 /// One object. What has become unreadable stays what it was: its flows must not go because of a newer version.
-pub(super) fn read(mut object: DynamicObject, known: &Objects) -> (String, Entry) {
+pub(super) fn read(mut object: DynamicObject, known: &Kept) -> (String, Entry) {
     object.metadata.managed_fields = None;
     let name = full_name(&object);
     let entry = migration(&object).map_err(|why| {
@@ -118,18 +137,8 @@ fn full_name(object: &DynamicObject) -> String {
     format!("{}/{}", namespace.as_deref().unwrap_or_default(), name.as_deref().unwrap_or_default())
 }
 
-fn publish(sender: &watch::Sender<Arc<Snapshot>>, objects: &Objects, trouble: Option<String>) {
-    let mut snapshot = Snapshot { trouble, ..Snapshot::default() };
-    for (name, entry) in objects {
-        let migration = match entry {
-            Ok(migration) => Some(migration),
-            Err((why, last)) => {
-                snapshot.unreadable.push(why.clone());
-                last.as_ref()
-            }
-        };
-        snapshot.migrations.extend(migration.map(|migration| (name.clone(), migration.clone())));
-    }
+fn publish(sender: &watch::Sender<Arc<Snapshot>>, objects: &Kept, trouble: Option<String>) {
+    let snapshot = objects.snapshot(trouble);
     sender.send_if_modified(|last| {
         let changed = **last != snapshot;
         if changed {

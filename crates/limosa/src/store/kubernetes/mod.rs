@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::{Key, Snapshot, Store, StoreError, ended_before, with_target, with_want};
+use super::{Key, Limits, Snapshot, Store, StoreError, ended_before, with_target, with_want};
 use crate::lease::Fence;
 pub(crate) use access::Access;
 use access::explain;
@@ -40,7 +40,8 @@ const REQUESTER: &str = "limosa";
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often what has ended is looked for; with a shorter time to keep it, as often as that.
 const FORGET_EVERY: Duration = Duration::from_secs(600);
-const PAGE: u32 = 200;
+/// Objects asked for at a time; each may be as large as the API server takes them, some 1.5 MB.
+const PAGE: u32 = 100;
 
 /// Which objects are followed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +54,16 @@ pub(crate) enum Which {
     One(String),
 }
 
+impl Which {
+    /// How much of it is kept: programs go on whatever there is.
+    pub(super) fn limits(&self) -> Limits {
+        match self {
+            Self::Live => Limits::MOST,
+            Self::All | Self::One(_) => Limits::NONE,
+        }
+    }
+}
+
 /// The objects of a cluster, or of one namespace of it.
 #[derive(Debug)]
 pub(crate) struct Kubernetes {
@@ -62,6 +73,7 @@ pub(crate) struct Kubernetes {
     namespace: String,
     /// The pod's own namespace, or the kubeconfig's.
     home: String,
+    limits: Limits,
     snapshots: watch::Receiver<Arc<Snapshot>>,
     watcher: Arc<Watcher>,
     /// Who may write the progress; anybody if there is none.
@@ -84,8 +96,13 @@ impl Drop for Watcher {
 impl Kubernetes {
     /// Returns when the objects are known.
     pub(crate) async fn open(access: &Access, which: Which) -> Result<Self, StoreError> {
+        let limits = which.limits();
+        Self::open_with(access, which, limits).await
+    }
+
+    async fn open_with(access: &Access, which: Which, limits: Limits) -> Result<Self, StoreError> {
         let (client, home) = access.client().await?;
-        let mut config = watcher::Config::default().timeout(follow::WATCH_SECONDS);
+        let mut config = watcher::Config::default().timeout(follow::WATCH_SECONDS).page_size(PAGE);
         let scope = match &which {
             Which::Live => {
                 config = config.labels(&format!("!{ENDED}"));
@@ -105,7 +122,7 @@ impl Kubernetes {
         in_time("", api.list(&ListParams::default().limit(1))).await?;
         let unknown = Snapshot { trouble: Some("no list has come".to_owned()), ..Snapshot::default() };
         let (sender, mut snapshots) = watch::channel(Arc::new(unknown));
-        let watcher = tokio::spawn(follow::follow(api.clone(), config, sender));
+        let watcher = tokio::spawn(follow::follow(api.clone(), config, limits, sender));
         let watcher = Arc::new(Watcher(watcher));
         let known = snapshots.wait_for(|snapshot| snapshot.trouble.is_none());
         let known = tokio::time::timeout(REQUEST_TIMEOUT, known).await.is_ok();
@@ -116,6 +133,7 @@ impl Kubernetes {
             api,
             namespace: access.namespace.clone().unwrap_or_else(|| home.clone()),
             home,
+            limits,
             snapshots,
             watcher,
             fence: None,
@@ -130,6 +148,7 @@ impl Kubernetes {
             api: self.api.clone(),
             namespace: self.namespace.clone(),
             home: self.home.clone(),
+            limits: self.limits,
             snapshots: self.snapshots.clone(),
             watcher: Arc::clone(&self.watcher),
             fence: Some(fence),
@@ -169,6 +188,7 @@ impl Kubernetes {
 impl Store for Kubernetes {
     async fn create(&self, mut migration: Migration) -> Result<Migration, StoreError> {
         self.may_write()?;
+        self.snapshots.borrow().check_room(self.limits)?;
         let namespace = migration.metadata.namespace.get_or_insert_with(|| self.namespace.clone()).clone();
         let name = migration.metadata.name.clone();
         check_name(&name)?;

@@ -5,6 +5,7 @@ use limosa_protocol::object::{Phase, Problem, Role, Step};
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::super::kept::Kept;
 use super::testing::{AGENT, CONTROLLER, admin, migration, node, progress, shared, store, until};
 use super::*;
 
@@ -251,13 +252,57 @@ fn what_cannot_be_understood_stays_what_it_was() {
         });
         serde_json::from_value(object).unwrap()
     };
-    let mut known = BTreeMap::new();
+    let mut known = Kept::new(Limits::NONE);
     for phase in ["Armed", "Dreamt", "Dreamt"] {
         let (name, entry) = follow::read(object(phase), &known);
         assert_eq!(name, "ns/m1");
         known.insert(name, entry);
     }
-    let Err((why, Some(last))) = &known["ns/m1"] else { panic!("{known:?}") };
+    let Some(Err((why, Some(last)))) = known.get("ns/m1") else { panic!("{known:?}") };
     assert!(why.starts_with("ns/m1: ") && why.contains("Dreamt"), "{why}");
     assert_eq!(last.phase(), Phase::Armed);
+}
+
+#[tokio::test]
+async fn too_many_objects_take_nothing_from_those_that_are_under_way() {
+    let server = shared().await;
+    let (_, api) = admin(server, "many").await;
+    let person = store(server, CONTROLLER, "many", Which::All).await;
+    let limits = Limits { objects: 3, ..Limits::MOST };
+    let access = Access {
+        kubeconfig: Some(server.kubeconfig_for(AGENT).await.unwrap()),
+        namespace: Some("many".to_owned()),
+    };
+    let first = person.create(migration("first")).await.unwrap();
+    for name in ["m1", "m2"] {
+        person.create(migration(name)).await.unwrap();
+    }
+    let program = Kubernetes::open_with(&access, Which::Live, limits).await.unwrap();
+    let names = |snapshot: &Snapshot| snapshot.migrations.keys().cloned().collect::<Vec<_>>().join(" ");
+    let until_shown = async |shown: &str, left_out: bool| {
+        let mut watch = program.watch();
+        let wait = watch.wait_for(|s| names(s) == shown && (s.left_out > 0) == left_out);
+        let waited = tokio::time::timeout(Duration::from_secs(60), wait).await.is_ok();
+        assert!(waited, "{:?}", program.watch().borrow());
+    };
+    until_shown("many/first many/m1 many/m2", false).await;
+    let refused = program.create(migration("m9")).await.unwrap_err();
+    assert_eq!(refused.label(), "full");
+    // One comes later (by its name, in the same second), and goes under way all the same.
+    let late = person.create(migration("z")).await.unwrap();
+    until_shown("many/first many/m1 many/m2", true).await;
+    until(&person, &late.full_name(), |m| m.is_some()).await;
+    let mut under_way = progress(&late, Phase::Armed);
+    under_way.number = 7;
+    person.put_progress(&Key::of(&late), under_way).await.unwrap();
+    until_shown("many/first many/m1 many/z", true).await;
+    // When some go, what was left out is there, without anything being written.
+    let finalizers = json!({ "metadata": { "finalizers": null } });
+    for name in ["first", "m1"] {
+        let patch = kube::api::Patch::Merge(&finalizers);
+        api.patch(name, &kube::api::PatchParams::default(), &patch).await.unwrap();
+        api.delete(name, &DeleteParams::default()).await.unwrap();
+    }
+    until(&person, &first.full_name(), |m| m.is_none()).await;
+    until_shown("many/m2 many/z", false).await;
 }
