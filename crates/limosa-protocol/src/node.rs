@@ -243,9 +243,7 @@ impl Planner<'_> {
             self.withdraw(false);
             self.status.steps.remove(&Step::Cleaned);
         }
-        if self.is_settled(&flows) {
-            self.status.steps.remove(&Step::Redirected);
-        }
+        self.take_if_settled(&flows, Step::Returned);
         Ok(flows)
     }
 

@@ -208,6 +208,10 @@ fn conditions(event: &Event) -> Option<(&'static str, Vec<Cause>)> {
             ("a moment in which both direct and mirrored packets are taken", vec![On(Target, Step::Opened)])
         }
         What::Step(Step::Redirected) => ("the target to take direct packets", vec![On(Target, Step::Opened)]),
+        What::Step(Step::Returned) => (
+            "word that the guest stays on the source",
+            Phase::ALL.into_iter().map(after).chain([Asked]).collect(),
+        ),
         What::Step(Step::Cleaned) => {
             ("the end, and its flows to go", vec![after(Phase::Released), after(Phase::RollingBack)])
         }

@@ -211,8 +211,14 @@ fn the_others_look_back_before_ovn_lets_go_of_the_target() {
         assert_eq!(stage.settle(), Phase::RollingBack);
         assert_eq!(stage.option(), Some("a,b"));
         assert_eq!(stage.why(ConditionType::Progressing).1, "Redirecting");
+        // Without a word it may be about to look to the target.
+        stage.node("x").steps.remove(&Step::Redirected);
+        assert_eq!(stage.settle(), Phase::RollingBack);
+        assert_eq!(stage.option(), Some("a,b"));
         if answers {
-            stage.node("x").steps.remove(&Step::Redirected);
+            for chassis in ["a", "b", "x"] {
+                stage.steps(chassis, &[Step::Returned]);
+            }
         } else {
             stage.now += REDIRECT_DEADLINE;
         }

@@ -54,8 +54,8 @@ fn the_source_lets_go_at_once_and_the_target_shuts_its_gate() {
         assert_eq!(purposes(&b), SHUT, "{}", b.dump());
         assert_eq!(purposes(&x), [Purpose::Guard]);
         assert!(x.dump().contains("output:1"), "it looks to the source: {}", x.dump());
-        for bridge in [&a, &x] {
-            assert!(!bridge.status(&migration).has(Step::Redirected), "and says so");
+        for bridge in [&a, &b, &x] {
+            assert!(bridge.status(&migration).has(Step::Returned), "and says so");
         }
 
         migration.status.progress.conditions.clear();

@@ -129,15 +129,17 @@ impl Stepper<'_> {
         }
     }
 
-    /// Whether nobody looks to the target any more while OVN has no flow for the
-    /// port. As long as OVN has it on both sides the guest is served on the
+    /// Whether everybody has said not to look to the target while OVN has no flow
+    /// for the port: who has not yet said that it does may be about to. As long as OVN has it on both sides the guest is served on the
     /// source meanwhile; on the target alone it is not, and nobody is waited for.
     fn others_look_back(&mut self) -> bool {
         let is_on_both =
             self.world.port.as_ref().is_some_and(|port| port.requested_chassis == Some(self.both()));
-        let looks_back = |node: &NodeStatus| !node.has(Step::Redirected) || node.problem.is_some();
+        let looks_back = |node: &NodeStatus| node.has(Step::Returned) || node.problem.is_some();
         let by = self.progress.steps.get(&Phase::RollingBack).map(|at| *at + REDIRECT_DEADLINE);
-        !is_on_both
+        // Before that nobody looks to the target.
+        let was_bound = self.progress.steps.contains_key(&Phase::Bound);
+        !(is_on_both && was_bound)
             || self.migration.status.nodes.values().all(looks_back)
             || by.is_none_or(|by| self.wait_until(by))
     }

@@ -38,8 +38,10 @@ pub enum Step {
     /// Target: packets that the source mirrors are no longer taken (or will be to the end).
     Switched,
     /// Any but the target: packets for the port go to the target while OVN has no flow for it.
-    /// Taken back when they go to the source again.
     Redirected,
+    /// The guest is known to stay on the source ([`Want::Return`](super::Want::Return)): packets for the port go there
+    /// while OVN has no flow for it, and the target's gate is shut.
+    Returned,
     /// No flow of this migration is left on the bridge.
     Cleaned,
 }

@@ -257,7 +257,7 @@ fn awaited(migration: &Migration, node: &NodeStatus, step: Step) -> Option<Times
     match step {
         Step::Armed if node.role == Role::Source => target(Step::Armed),
         Step::Armed => phase(Phase::Arming),
-        Step::Activated => None,
+        Step::Activated | Step::Returned => None,
         Step::Bound => target(Step::Activated),
         Step::Carried | Step::Opened => phase(Phase::Bound),
         Step::Switched | Step::Redirected => target(Step::Opened),
