@@ -135,7 +135,11 @@ fn an_interface_that_was_lost_has_to_stay_away_before_the_pin_goes() {
     stage.now += MISSING_GRACE;
     assert_eq!(stage.settle(), Phase::RollingBack);
     assert_eq!(stage.options, [Some("a".into())]);
-    stage.unplug("b");
+    stage.node("b").interface = None;
+    stage.settle();
+    stage.now += UNPLUGGED_GRACE;
+    assert_eq!(stage.settle(), Phase::RollingBack, "a guest may be behind it");
+    stage.now += MISSING_GRACE - UNPLUGGED_GRACE;
     assert_eq!(stage.settle(), Phase::RolledBack);
 }
 

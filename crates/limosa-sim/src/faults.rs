@@ -94,7 +94,8 @@ impl Faults {
                 19 => Fault::Northd(down),
                 20 => Fault::Replug(
                     [SOURCE, TARGET][rng.usize(0..2)],
-                    [0, down.min(3_000_000)][rng.usize(0..2)],
+                    // Back before it counts as gone: `MISSING_GRACE`.
+                    [0, down.min(2_500_000)][rng.usize(0..2)],
                 ),
                 21 => Fault::Retunnel(chassis, rng.usize(0..count)),
                 22 => Fault::Store(down),

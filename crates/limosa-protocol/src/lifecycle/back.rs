@@ -213,9 +213,10 @@ impl Stepper<'_> {
                 "waiting for an agent on {chassis} to say that the guest's interface is not there: if it is, {chassis} would claim the port"
             ));
         };
-        // A guest that has announced itself there may be back with its interface.
-        let has_guest = node.role == Role::Target && node.has(Step::Activated) && spec.want != Want::Return;
-        let grace = if has_guest { MISSING_GRACE } else { UNPLUGGED_GRACE };
+        // A guest that could run there, announced or not, may be back with its interface.
+        let could_run = node.has(Step::Armed) || node.has(Step::Activated);
+        let may_come_back = node.role == Role::Target && could_run && spec.want != Want::Return;
+        let grace = if may_come_back { MISSING_GRACE } else { UNPLUGGED_GRACE };
         match &node.interface {
             Some(interface) => Some(format!(
                 "{chassis} still has the guest's interface {}; the port stays pinned to {keeper} until it is unplugged, or {chassis} would claim it",

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use limosa_protocol::Phase;
-use limosa_protocol::lifecycle::{Binding, Change, Cluster, LogicalPort, UNPLUGGED_GRACE, World, decide};
+use limosa_protocol::lifecycle::{Binding, Change, Cluster, LogicalPort, MISSING_GRACE, World, decide};
 use limosa_protocol::object::{
     Barrier, ConditionType, Guest, InterfaceStatus, Migration, NodeStatus, Spec, Step, Truth,
 };
@@ -123,7 +123,7 @@ impl Stage {
     pub(crate) fn unplug(&mut self, chassis: &str) {
         self.node(chassis).interface = None;
         self.settle();
-        self.now += UNPLUGGED_GRACE;
+        self.now += MISSING_GRACE;
     }
 
     pub(crate) fn steps(&mut self, chassis: &str, steps: &[Step]) {
