@@ -61,6 +61,11 @@ impl Chassis {
         encap_ip(self.number)
     }
 
+    /// The hardware address of its tunnels' end. Other interfaces of the namespace answer for the address, too.
+    pub fn encap_mac(&self) -> String {
+        encap_mac(self.number)
+    }
+
     /// What has to be done each time the switch has started: br-phy is made
     /// anew, and the way to the other tunnels' ends is given by hand. The
     /// userspace datapath could find out by itself, but not without losing
