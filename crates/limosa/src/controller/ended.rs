@@ -18,8 +18,11 @@ impl Controller<'_> {
     /// Lets go of what has ended, and deletes what has ended long ago; how long until there is more to do.
     pub(super) async fn finish(&mut self, snapshot: &Snapshot) -> Option<Duration> {
         let mut wait = None;
-        let cluster = self.databases.trouble().is_none().then(|| self.databases.cluster());
-        for migration in snapshot.migrations.values().filter(|m| m.phase().is_final()) {
+        let ended = || snapshot.migrations.values().filter(|migration| migration.phase().is_final());
+        let is_waited_for = ended().any(|migration| silent(migration).next().is_some());
+        let is_known = is_waited_for && self.databases.trouble().is_none();
+        let cluster = is_known.then(|| self.databases.cluster());
+        for migration in ended() {
             let key = Key::of(migration);
             if self.not_before.contains_key(&key) {
                 wait = Some(RETRY);
@@ -66,6 +69,12 @@ impl Controller<'_> {
     }
 }
 
+/// The chassis that have not said that their flows are gone.
+fn silent(migration: &Migration) -> impl Iterator<Item = &str> {
+    let nodes = migration.status.nodes.iter();
+    nodes.filter(|(_, node)| !node.has(Step::Cleaned)).map(|(chassis, _)| chassis.as_str())
+}
+
 /// What an ended migration has left on chassis.
 #[derive(Debug, PartialEq, Eq)]
 enum Left<'a> {
@@ -81,9 +90,7 @@ enum Left<'a> {
 impl<'a> Left<'a> {
     /// `cluster` is none while it is not known.
     fn of(migration: &'a Migration, cluster: Option<&Cluster>, now: Timestamp) -> Self {
-        let nodes = migration.status.nodes.iter();
-        let silent: BTreeSet<&str> =
-            nodes.filter(|(_, node)| !node.has(Step::Cleaned)).map(|(chassis, _)| chassis.as_str()).collect();
+        let silent: BTreeSet<&str> = silent(migration).collect();
         if silent.is_empty() {
             return Self::Nothing;
         }
