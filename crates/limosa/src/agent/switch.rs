@@ -9,7 +9,9 @@ use limosa_protocol::cookie::{Cookie, MAGIC, MAGIC_MASK};
 use limosa_protocol::flows::CONTROLLER_ID;
 use limosa_protocol::object::{Problem, to_microseconds};
 use limosa_protocol::{Purpose, Survey};
-use ofpacket::{FlowKey, FlowMod, FlowModCommand, FlowMonitorRequest, FlowStats};
+use ofpacket::{
+    FlowKey, FlowMod, FlowModCommand, FlowMonitorRequest, FlowStats, FlowUpdate, FlowUpdateEvent,
+};
 use openflow_rs::{BundleError, Client, CloseReason, Config, Event, Events, FlowTable, Target};
 use tokio::time::Instant;
 
@@ -42,6 +44,10 @@ pub(super) struct Switch {
     /// is concluded from the table.
     read_at: Option<Instant>,
     in_doubt: bool,
+    /// The index of OVN's Geneve option, as long as it cannot change. The switch
+    /// does not tell of changes, and every answer that is waited for prolongs
+    /// the time in which packets come twice.
+    geneve_index: Option<u8>,
     metrics: AgentMetrics,
     socket: String,
 }
@@ -77,6 +83,7 @@ impl Switch {
             announced_at: BTreeMap::new(),
             read_at: None,
             in_doubt: false,
+            geneve_index: None,
             metrics,
             socket,
         })
@@ -101,6 +108,10 @@ impl Switch {
                 let mut changed = false;
                 for update in &updates {
                     changed |= self.flows.apply(update);
+                    // Whoever gives OVN's option another index has to delete OVN's flows first.
+                    if takes_away_input(update) {
+                        self.geneve_index = None;
+                    }
                 }
                 if changed { Told::Flows } else { Told::Nothing }
             }
@@ -137,8 +148,11 @@ impl Switch {
             self.read().await?;
         }
         self.metrics.monitor_paused.set(self.flows.is_paused().into());
-        let announced_at = self.announced_at.clone();
-        Ok(Some(Survey { announced_at, ..Survey::of(self.flows.iter()) }))
+        let survey = Survey::of(self.flows.iter());
+        if survey.ours.is_empty() {
+            self.geneve_index = None;
+        }
+        Ok(Some(Survey { announced_at: self.announced_at.clone(), ..survey }))
     }
 
     /// When [`Self::survey`] should be called again although nothing has changed.
@@ -151,6 +165,7 @@ impl Switch {
         let first = self.read_at.is_none();
         let now = to_microseconds(Timestamp::now());
         let flows = self.count().await?;
+        self.geneve_index = None;
         if first {
             self.announced_at = announcements(&flows, now);
         }
@@ -184,8 +199,12 @@ impl Switch {
     }
 
     /// The `tun_metadata` index of OVN's Geneve option, if it is mapped.
-    pub(super) async fn geneve_index(&self) -> Result<Option<u8>, Problem> {
-        geneve_index(&self.client).await.map_err(|error| self.lost(&error.to_string()))
+    pub(super) async fn geneve_index(&mut self) -> Result<Option<u8>, Problem> {
+        if self.geneve_index.is_none() {
+            let asked = geneve_index(&self.client).await;
+            self.geneve_index = asked.map_err(|error| self.lost(&error.to_string()))?;
+        }
+        Ok(self.geneve_index)
     }
 
     /// The connection, for what is done beside everything else.
@@ -195,13 +214,14 @@ impl Switch {
 
     /// Carries out flow mods as one atomic bundle: all of them or none.
     pub(super) async fn bundle(&self, mods: Vec<FlowMod>) -> Result<(), Problem> {
-        if mods.iter().any(|flow_mod| flow_mod.command != FlowModCommand::Add) {
-            // What they have counted goes with them.
-            self.count().await?;
-        }
+        // What flows that go have counted goes with them; the switch answers in the order in which it is asked.
+        let takes_away = mods.iter().any(|flow_mod| flow_mod.command != FlowModCommand::Add);
+        let count = async { if takes_away { self.count().await.map(drop) } else { Ok(()) } };
         let sent = self.client.bundle(mods.clone());
-        let result = self.metrics.links.timed("switch", BundleError::label, sent).await;
+        let sent = self.metrics.links.timed("switch", BundleError::label, sent);
+        let (counted, result) = tokio::join!(biased; count, sent);
         self.metrics.bundle(mods.len(), result.is_ok());
+        counted?;
         match result {
             Ok(()) => Ok(()),
             Err(BundleError::Rejected(errors)) => {
@@ -286,6 +306,12 @@ pub(super) fn unreachable(socket: &str, error: &openflow_rs::Error) -> Problem {
 
 async fn ours(client: &Client) -> Result<Vec<FlowStats>, openflow_rs::Error> {
     client.dump_flows(None, MAGIC, MAGIC_MASK).await
+}
+
+/// True for the end of one of OVN's own flows in the first table.
+fn takes_away_input(update: &FlowUpdate) -> bool {
+    matches!(update, FlowUpdate::Full { event: FlowUpdateEvent::Removed, flow, .. }
+        if flow.table_id == 0 && !Cookie::is_ours(flow.cookie))
 }
 
 /// When the flows that announcements leave behind have come, by migration.
