@@ -12,21 +12,28 @@ use super::{CENTRAL, DEADLINE, GUEST, GUEST_MAC, Limosa, Stage, eventually};
 const STEPS: [&str; 8] =
     ["Armed", "Activated", "Bound", "Carried", "Opened", "Switched", "Redirected", "Cleaned"];
 
-/// Claims steps for a chassis, on top of what its agent has said.
-fn lie(stage: &Stage, chassis: &str, role: &str, steps: &[&str]) {
+/// Writes whatever it likes of the status.
+fn forge(stage: &Stage, change: impl FnOnce(&mut Value)) {
     let object = stage.limosa.store().join("m.json");
     let file: PathBuf = stage.lab.outside(&object);
     let mut migration: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
-    let node = &mut migration["status"]["nodes"][chassis];
-    if node.is_null() {
-        *node = json!({ "role": role });
-    }
-    for step in steps {
-        node["steps"][*step] = json!("2026-01-01T00:00:00Z");
-    }
+    change(&mut migration["status"]);
     let new = file.with_extension("lie");
     std::fs::write(&new, migration.to_string()).unwrap();
     std::fs::rename(new, file).unwrap();
+}
+
+/// Claims steps for a chassis, on top of what its agent has said.
+fn lie(stage: &Stage, chassis: &str, role: &str, steps: &[&str]) {
+    forge(stage, |status| {
+        let node = &mut status["nodes"][chassis];
+        if node.is_null() {
+            *node = json!({ "role": role });
+        }
+        for step in steps {
+            node["steps"][*step] = json!("2026-01-01T00:00:00Z");
+        }
+    });
 }
 
 /// Lies until it has brought the migration so far: what is written at the same time may take a lie's place.
@@ -118,6 +125,61 @@ async fn a_lie_that_the_guest_has_moved_is_contradicted_by_the_targets_agent() {
     assert_eq!(stage.lab.bound_to("vm1").await.unwrap().as_deref(), Some("ch1"));
     assert_eq!(stage.lab.port_options("vm1").await.unwrap(), options);
     answers(&stage.lab, "p3-ch3").await.unwrap();
+    stage.assert_nothing_of_ours().await;
+    stage.assert_others_are_well().await;
+}
+
+/// Whoever holds the target's node as well has the guest cut off, as they could without Limosa: OVN gives the port to
+/// where its interface is plugged. When that has gone, the guest is served again; and nobody else was ever concerned.
+#[tokio::test]
+async fn who_lies_and_holds_the_targets_node_cuts_off_that_guest_alone_until_its_interface_goes() {
+    let mut stage = Stage::new(3).await;
+    stage.lab.endpoint("ch1", "vm1").await.unwrap();
+    let options = stage.lab.port_options("vm1").await.unwrap();
+    let target = stage.to_armed("m").await;
+    let agent = stage.limosa.agent("ch2").unwrap();
+    agent.kill(Signal::KILL).unwrap();
+    agent.wait_exit(DEADLINE).await.unwrap();
+    until(&stage, "switched", async || lie(&stage, "ch2", "Target", &STEPS)).await;
+    eventually(async || match answers(&stage.lab, "p3-ch3").await {
+        Ok(()) => Err("the guest still answers"),
+        Err(_) => Ok(()),
+    })
+    .await;
+    let others = ["busybox", "ping", "-c", "1", "-W", "5", "192.168.7.21"];
+    stage.lab.exec_in("p3-ch3", &others).await.unwrap();
+
+    target.remove(&stage.lab).await.unwrap();
+    stage.limosa.start_agent(&stage.lab, "ch2").await.unwrap();
+    come_back(&stage).await;
+    assert_eq!(stage.limosa.wait(&stage.lab, "m", "rolledback").await.unwrap().phase(), "RolledBack");
+    assert_eq!(stage.lab.bound_to("vm1").await.unwrap().as_deref(), Some("ch1"));
+    assert_eq!(stage.lab.port_options("vm1").await.unwrap(), options);
+    answers(&stage.lab, "p3-ch3").await.unwrap();
+    stage.assert_nothing_of_ours().await;
+    stage.assert_others_are_well().await;
+}
+
+/// What is to be written back is the controller's part of the status, which Kubernetes cannot keep an agent from. Forged, it
+/// pins the port that is being moved to where it says, and no other.
+#[tokio::test]
+async fn a_forged_restore_pins_the_port_that_is_being_moved_and_no_other() {
+    let mut stage = Stage::new(3).await;
+    stage.lab.endpoint("ch1", "vm1").await.unwrap();
+    let other = stage.lab.port_options("p3").await.unwrap();
+    let target = stage.to_armed("m").await;
+    // One that runs goes by what it has written itself.
+    let controller = stage.limosa.controller().unwrap();
+    controller.kill(Signal::KILL).unwrap();
+    controller.wait_exit(DEADLINE).await.unwrap();
+    forge(&stage, |status| status["restore"] = json!({ "requestedChassis": "ch3" }));
+    stage.limosa.start_controller(&stage.lab).await.unwrap();
+    come_back(&stage).await;
+    target.remove(&stage.lab).await.unwrap();
+    assert_eq!(stage.limosa.wait(&stage.lab, "m", "rolledback").await.unwrap().phase(), "RolledBack");
+    let found = stage.lab.port_options("vm1").await.unwrap();
+    assert!(found.contains("requested-chassis=ch3"), "{found}");
+    assert_eq!(stage.lab.port_options("p3").await.unwrap(), other);
     stage.assert_nothing_of_ours().await;
     stage.assert_others_are_well().await;
 }
