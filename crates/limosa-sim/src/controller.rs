@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use limosa_protocol::lifecycle::{
     Binding, Change, Cluster, Decision, LogicalPort, World as Databases, decide,
 };
-use limosa_protocol::object::{Barrier, ConditionType, Problem, Progress, Restore, Truth};
+use limosa_protocol::object::{ConditionType, Problem, Progress, Restore, Truth};
 use limosa_protocol::{MacAddr, Migration, Phase};
 
 use crate::Time;
@@ -326,14 +326,12 @@ impl World {
             Write::Option { nb_cfg, .. } => {
                 self.catch_up();
                 let Some(turn) = &mut self.controller.turn else { return };
-                match turn.change.take() {
-                    Some(Change::Set { requested_chassis, round, since }) => {
-                        let mut progress = turn.object.status.progress.clone();
-                        progress.barrier = Some(Barrier { requested_chassis, nb_cfg, since, round });
-                        turn.entered = true;
-                        self.write(Write::Barrier(progress));
-                    }
-                    _ => self.advance(),
+                let mut progress = turn.object.status.progress.clone();
+                if turn.change.take().is_some_and(|change| change.note(nb_cfg, &mut progress)) {
+                    turn.entered = true;
+                    self.write(Write::Barrier(progress));
+                } else {
+                    self.advance();
                 }
             }
         }

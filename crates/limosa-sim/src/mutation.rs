@@ -378,9 +378,7 @@ impl Mutation {
                     .activation_strategy
                     .clone_from(&databases.port.as_ref().and_then(|port| port.activation_strategy.clone()));
             }
-            (Self::GiveIn, change) if decision.progress.overwritten > object.status.progress.overwritten => {
-                *change = None;
-            }
+            (Self::GiveIn, change @ Some(Change::Set { overwrites: Some(_), .. })) => *change = None,
             (Self::LeaveOption, change @ Some(Change::Restore(_))) => {
                 *change = None;
                 let end =

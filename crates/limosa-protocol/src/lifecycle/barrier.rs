@@ -46,14 +46,15 @@ impl Stepper<'_> {
         let stands = port.requested_chassis.as_deref() == Some(&value) && port.activation_strategy.is_none();
         let noted = self.progress.barrier.clone().filter(|barrier| barrier.requested_chassis == value);
         let Some(object::Barrier { nb_cfg, since, round, .. }) = noted.clone().filter(|_| stands) else {
-            if let Some(object::Barrier { since, .. }) = noted {
-                // Whoever changes it may not give up either.
-                if !self.wait_until(since + OVERWRITE_PAUSE) {
-                    return Barrier::Waiting;
-                }
-                self.note_overwritten();
+            // Whoever changes it may not give up either.
+            if let Some(object::Barrier { since, .. }) = noted
+                && !self.wait_until(since + OVERWRITE_PAUSE)
+            {
+                return Barrier::Waiting;
             }
-            self.change = Some(Change::Set { requested_chassis: value, round: 1, since: self.now });
+            let overwrites = noted.map(|_| self.overwritten());
+            let (round, since) = (1, self.now);
+            self.change = Some(Change::Set { requested_chassis: value, round, since, overwrites });
             return Barrier::Waiting;
         };
         if !claimed {
@@ -74,24 +75,24 @@ impl Stepper<'_> {
             // The time for the first round began before the claim. After it a
             // chassis that is down is waited for once, not in every round.
             let since = if outcome == Barrier::Missed && round > 1 { since } else { self.now };
-            self.change = Some(Change::Set { requested_chassis: value, round: round + 1, since });
+            let (round, overwrites) = (round + 1, None);
+            self.change = Some(Change::Set { requested_chassis: value, round, since, overwrites });
         }
         Barrier::Waiting
     }
 
-    fn note_overwritten(&mut self) {
-        let Some(port) = &self.world.port else { return };
-        self.progress.overwritten += 1;
-        let found = |option: &Option<String>| option.clone().unwrap_or_else(|| "unset".to_owned());
+    /// What is to be said once the options have been set again.
+    fn overwritten(&self) -> Problem {
+        let port = self.world.port.clone().unwrap_or_default();
+        let found = |option: Option<String>| option.unwrap_or_else(|| "unset".to_owned());
         let message = format!(
             "someone else made options:requested-chassis of {} {} and options:activation-strategy {}; they have been set again, {} times so far: switch off whatever else moves the port",
             self.migration.spec.port,
-            found(&port.requested_chassis),
-            found(&port.activation_strategy),
-            self.progress.overwritten
+            found(port.requested_chassis),
+            found(port.activation_strategy),
+            self.progress.overwritten + 1
         );
-        let why = Problem::new("Overwritten", message);
-        self.progress.set_condition(ConditionType::Undisturbed, Truth::False, why, self.now);
+        Problem::new("Overwritten", message)
     }
 
     pub(super) fn note_barrier(&mut self, barrier: Barrier) {

@@ -37,7 +37,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::MacAddr;
 use crate::cookie::MAX_MIGRATION;
 use crate::object::{
-    ConditionType, Migration, NodeStatus, Phase, Problem, Progress, Restore, Role, Step, Truth, Want,
+    self, ConditionType, Migration, NodeStatus, Phase, Problem, Progress, Restore, Role, Step, Truth, Want,
 };
 
 /// How long a step waits for every chassis to follow a change of the
@@ -144,10 +144,31 @@ pub struct Decision {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// `requested-chassis` is set and `activation-strategy` taken away, with a
-    /// new `nb_cfg`; what was set goes into [`Progress::barrier`].
-    Set { requested_chassis: String, round: u8, since: Timestamp },
+    /// new `nb_cfg`; then [`Change::note`].
+    Set {
+        requested_chassis: String,
+        round: u8,
+        since: Timestamp,
+        /// Someone else has changed what we had set; this is to be said of it.
+        overwrites: Option<Problem>,
+    },
     /// Both as they are to stay; `None` takes an option away.
     Restore(Restore),
+}
+
+impl Change {
+    /// Notes in the object that the options have been set, and which `nb_cfg`
+    /// every chassis has to reach; false if there is nothing to be noted.
+    pub fn note(&self, nb_cfg: i64, progress: &mut Progress) -> bool {
+        let Self::Set { requested_chassis, round, since, overwrites } = self else { return false };
+        let (requested_chassis, since, round) = (requested_chassis.clone(), *since, *round);
+        progress.barrier = Some(object::Barrier { requested_chassis, nb_cfg, since, round });
+        if let Some(why) = overwrites {
+            progress.overwritten += 1;
+            progress.set_condition(ConditionType::Undisturbed, Truth::False, why.clone(), since);
+        }
+        true
+    }
 }
 
 /// Decides what should be of one migration.

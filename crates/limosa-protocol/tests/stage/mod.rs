@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use limosa_protocol::Phase;
 use limosa_protocol::lifecycle::{Binding, Change, Cluster, LogicalPort, MISSING_GRACE, World, decide};
 use limosa_protocol::object::{
-    Barrier, ConditionType, Guest, InterfaceStatus, Migration, NodeStatus, Spec, Step, Truth,
+    ConditionType, Guest, InterfaceStatus, Migration, NodeStatus, Spec, Step, Truth,
 };
 use uuid::Uuid;
 
@@ -60,16 +60,14 @@ impl Stage {
             let before = self.migration.phase();
             self.migration.status.progress = decision.progress;
             match decision.change {
-                Some(Change::Set { requested_chassis, round, since }) => {
+                Some(ref change @ Change::Set { ref requested_chassis, .. }) => {
                     self.nb_cfg += 1;
                     self.set_option(Some(requested_chassis.clone()));
                     let name = self.migration.metadata.name.clone();
                     let port = self.world.port.as_mut().unwrap();
                     port.activation_strategy = None;
                     port.pinned_by = Some(name);
-                    let nb_cfg = self.nb_cfg;
-                    let barrier = Barrier { requested_chassis, nb_cfg, since, round };
-                    self.migration.status.progress.barrier = Some(barrier);
+                    change.note(self.nb_cfg, &mut self.migration.status.progress);
                 }
                 Some(Change::Restore(options)) => {
                     self.set_option(options.requested_chassis);

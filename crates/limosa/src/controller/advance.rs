@@ -7,9 +7,7 @@ use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use limosa_protocol::Phase;
 use limosa_protocol::lifecycle::{Change, Decision, World, decide};
-use limosa_protocol::object::{
-    Barrier, Condition, ConditionType, Migration, Progress, Restore, to_microseconds,
-};
+use limosa_protocol::object::{Condition, ConditionType, Migration, Progress, Restore, to_microseconds};
 
 use super::databases::{Mark, PortOptions, View, WriteError};
 use super::{Controller, RETRY, sooner};
@@ -101,8 +99,7 @@ impl Controller<'_> {
             match self.set_options(&pins).await {
                 Ok(nb_cfg) => notes.extend(batch.iter().filter_map(|(i, change)| {
                     let mut progress = migrations[*i].status.progress.clone();
-                    progress.barrier = Some(barrier(change, nb_cfg)?);
-                    Some((*i, progress))
+                    change.note(nb_cfg, &mut progress).then_some((*i, progress))
                 })),
                 // The others have nothing to do with it.
                 Err(error) if batch.len() > 1 && error.is_of_one_port() => {
@@ -246,12 +243,6 @@ fn pin<'a>(port: &'a str, change: &Change, name: &'a str) -> PortOptions<'a> {
         Change::Restore(options) => (options.clone(), Mark::Clear(name)),
     };
     PortOptions { port, options, mark }
-}
-
-/// What is to be waited for after a change.
-fn barrier(change: &Change, nb_cfg: i64) -> Option<Barrier> {
-    let Change::Set { requested_chassis, round, since } = change else { return None };
-    Some(Barrier { requested_chassis: requested_chassis.clone(), nb_cfg, since: *since, round: *round })
 }
 
 /// One line for each step, and one for each new reason to wait.
