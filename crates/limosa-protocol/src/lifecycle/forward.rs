@@ -87,7 +87,7 @@ impl Stepper<'_> {
                 let (reason, message) = (stolen.reason.clone(), stolen.message.clone());
                 self.wait(&reason, message);
             }
-            None => self.wait_for_agents(&[Role::Target, Role::Source]),
+            None => self.wait_for_agents(&[Role::Target, Role::Source], Step::Armed),
         }
     }
 
@@ -97,7 +97,7 @@ impl Stepper<'_> {
         if self.node_has(Role::Target, Step::Activated) {
             self.enter(Phase::Activated);
         } else if self.heed_orchestrator() {
-            self.wait_for_agents(&[Role::Target]);
+            self.wait_for_agents(&[Role::Target], Step::Activated);
         } else if !self.knows_guest()
             && self.is_missing(Role::Source, PRESUME_AFTER)
             && !self.progress.missing_since.contains_key(&Role::Target)
@@ -135,7 +135,7 @@ impl Stepper<'_> {
             self.note_barrier(barrier);
             self.enter(Phase::Bound);
         } else {
-            self.wait_for_agents(&[Role::Target]);
+            self.wait_for_agents(&[Role::Target], Step::Bound);
         }
     }
 
@@ -144,7 +144,7 @@ impl Stepper<'_> {
         if self.node_has(Role::Target, Step::Switched) {
             self.enter(Phase::Switched);
         } else {
-            self.wait_for_agents(&[Role::Target]);
+            self.wait_for_agents(&[Role::Target], Step::Switched);
         }
     }
 

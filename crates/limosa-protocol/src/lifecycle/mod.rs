@@ -294,11 +294,13 @@ impl Stepper<'_> {
         self.node(role).is_some_and(|node| node.has(step))
     }
 
-    /// Says what the first of the agents that has a problem is waiting for.
-    fn wait_for_agents(&mut self, roles: &[Role]) {
+    /// Says what the first of the agents that has a problem is waiting for, or
+    /// who has yet to take the step.
+    fn wait_for_agents(&mut self, roles: &[Role], step: Step) {
         let spec = &self.migration.spec;
+        let chassis_of = |role: Role| if role == Role::Source { spec.from.as_str() } else { spec.target() };
         for role in roles {
-            let chassis = if *role == Role::Source { spec.from.as_str() } else { spec.target() };
+            let chassis = chassis_of(*role);
             match self.node(*role) {
                 None => {
                     let message = format!(
@@ -313,7 +315,12 @@ impl Stepper<'_> {
                 Some(_) => {}
             }
         }
-        self.wait("WaitingForAgents", "waiting for the agents to carry out the step".to_owned());
+        let missing = roles.iter().filter(|role| !self.node_has(**role, step));
+        let missing: Vec<&str> = missing.map(|role| chassis_of(*role)).collect();
+        if !missing.is_empty() {
+            let message = format!("waiting for the agent on {} to report {step:?}", missing.join(" and on "));
+            self.wait("WaitingForAgents", message);
+        }
     }
 }
 
