@@ -28,6 +28,9 @@ pub struct Facts {
     pub geneve_index: Option<u8>,
     /// OVN's table numbers, as far as they were found.
     pub layout: Layout,
+    /// Decisions in the datapath's cache (`ovs-appctl upcall/show`), some
+    /// seconds ago.
+    pub cached: u32,
 }
 
 /// A tunnel port of the integration bridge.

@@ -20,11 +20,17 @@ use crate::object::{
 use crate::survey::Survey;
 use crate::vouch::Vouch;
 
-/// How long the target takes direct and mirrored packets alike. The new flows
-/// reach the datapath's cache within a revalidation (at least 5 ms apart, and
-/// as long as a dump of the cache takes), not all at one instant; a gap would
-/// lose packets, an overlap repeats a few.
+/// How long the target takes direct and mirrored packets alike, at least. The
+/// new flows reach the datapath's cache within a revalidation, not all at one
+/// instant; a gap would lose packets, an overlap repeats a few.
 pub const OVERLAP: SignedDuration = SignedDuration::from_millis(20);
+
+/// What a revalidator takes for one decision in the datapath's cache, generously:
+/// it sends a packet through all of OVN's tables. The overlap is longer by that.
+const REVALIDATE: SignedDuration = SignedDuration::from_micros(50);
+
+/// And no longer than this.
+const MAX_OVERLAP: SignedDuration = SignedDuration::from_secs(1);
 
 /// How long the others keep their flows for a target that does not say whether
 /// the guest runs there, once the migration is rolled back.
@@ -390,7 +396,7 @@ impl Planner<'_> {
         }
         let overlap = vec![self.writer.take(from)?, self.writer.divert_in(ofport)];
         self.take_if_settled(&overlap, Step::Opened);
-        let closes_at = self.status.steps.get(&Step::Opened).map(|opened| *opened + OVERLAP);
+        let closes_at = self.status.steps.get(&Step::Opened).map(|opened| *opened + self.overlap());
         if closes_at.is_none_or(|at| self.now < at) {
             self.wake_at = closes_at;
             return Ok(overlap);
@@ -403,6 +409,13 @@ impl Planner<'_> {
         let closed = vec![self.writer.take(from)?, self.writer.gate_mirrored()];
         self.take_if_settled(&closed, Step::Switched);
         Ok(closed)
+    }
+
+    /// How long until the datapath decides by the flows of the overlap alone.
+    fn overlap(&self) -> SignedDuration {
+        let revalidates =
+            REVALIDATE.saturating_mul(i32::try_from(self.writer.facts.cached).unwrap_or(i32::MAX));
+        (OVERLAP + revalidates).min(MAX_OVERLAP)
     }
 
     fn bystander(&mut self) -> Result<Vec<Flow>, CannotWrite> {

@@ -6,7 +6,7 @@ mod bridge;
 use std::collections::BTreeSet;
 
 use bridge::{A, B, Bridge, X, armed_objects, migration};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use limosa_protocol::node::{CARRY_DEADLINE, Pass};
 use limosa_protocol::object::{ConditionType, Problem, Truth};
 use limosa_protocol::strays::{STRAY_DELAY, Strays};
@@ -66,6 +66,28 @@ fn target() {
     b.plan_until_settled(&mut migration);
     assert_eq!(b.dump(), "");
     assert!(b.status(&migration).has(Step::Cleaned));
+}
+
+/// A revalidator needs the longer the more there is in the cache.
+#[test]
+fn the_overlap_is_longer_where_the_datapath_has_a_large_cache() {
+    for (cached, millis) in [(0, 20), (40, 22), (10_000, 520), (u32::MAX, 1000)] {
+        let mut b = Bridge::of(&B);
+        b.facts.cached = cached;
+        let mut migration = migration(Phase::Arming);
+        b.plan_until_settled(&mut migration);
+        b.guest_announces_itself();
+        b.ovn_binds();
+        migration.status.progress.phase = Phase::Bound;
+        b.plan_until_settled(&mut migration);
+        assert!(b.status(&migration).has(Step::Opened));
+        b.time_passes_by(SignedDuration::from_millis(millis - 2));
+        b.plan_until_settled(&mut migration);
+        assert!(!b.status(&migration).has(Step::Switched), "{cached}: closed too soon");
+        b.time_passes_by(SignedDuration::from_millis(1));
+        b.plan_until_settled(&mut migration);
+        assert!(b.status(&migration).has(Step::Switched), "{cached}: still open");
+    }
 }
 
 #[test]

@@ -186,6 +186,8 @@ impl World {
         let mut facts = Facts {
             chassis: NAMES[chassis].to_owned(),
             encap_ips: vec![encap_ip(chassis).into()],
+            // At 50 us each.
+            cached: (self.lag / 50) as u32,
             ..Facts::default()
         };
         for (ofport, port) in &switch.ports {

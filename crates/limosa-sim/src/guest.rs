@@ -448,7 +448,7 @@ impl World {
         let before = self.guest.announced_at;
         self.arrive(TARGET, packet);
         if before.is_none() && self.guest.announced_at.is_none() {
-            let excused = self.is_disturbed(TARGET) || self.phase() != Phase::Armed;
+            let excused = self.was_disturbed(TARGET, self.now) || self.phase() != Phase::Armed;
             self.guest.overheard |= !excused;
             self.coverage.count("announcement unheard", Some(self.phase()));
         }

@@ -168,10 +168,6 @@ impl World {
         }
     }
 
-    pub(crate) fn is_disturbed(&self, chassis: usize) -> bool {
-        self.ledger.disturbed[chassis].active
-    }
-
     pub(crate) fn was_disturbed(&mut self, chassis: usize, since: Time) -> bool {
         let phase = self.phase();
         let idle = phase < Phase::Arming || phase.is_final();

@@ -414,8 +414,14 @@ impl World {
     pub(crate) fn ovn_is_settled(&self, c: usize) -> bool {
         let bound = self.sb.chassis == Some(c) || self.sb.additional.contains(&c);
         let wants = can_bind(self.sb.requested.as_deref(), c) != CanBind::Not && self.guest.is_plugged(c);
-        let follows = |ovn: &OvnController| ovn.sb.version >= self.sb.binding_version && !ovn.hole;
-        bound == wants && self.ovn.iter().all(follows)
+        // One that is stuck may have heard of it and not have done anything about it.
+        let follows = |c: usize| {
+            let ovn = &self.ovn[c];
+            let (local, remote, _) = self.ovn_wants(c);
+            let done = (local, &remote) == (ovn.local, &ovn.remote) && !ovn.hole;
+            done && ovn.sb.version >= self.sb.binding_version
+        };
+        bound == wants && (0..self.count).all(follows)
     }
 
     /// Every chassis has heard of the options and has nothing left to do, and

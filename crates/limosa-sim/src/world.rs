@@ -164,7 +164,7 @@ impl World {
     pub(crate) fn new(seed: u64, options: &Options) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
         let count = rng.usize(3..=4);
-        let lag = [0, 5_000, 15_000][rng.usize(0..3)];
+        let lag = [0, 5_000, 15_000, 60_000][rng.usize(0..4)];
         let slow = [1, 1, 1, 20][rng.usize(0..4)];
         let pinned = rng.bool().then(|| NAMES[SOURCE].to_owned());
         let faults = Faults::draw(&mut rng, count, options);

@@ -139,6 +139,7 @@ impl Local {
             tunnels: BTreeMap::new(),
             geneve_index: None,
             layout: Layout::default(),
+            cached: 0,
         };
         for port in replica.referenced::<Port>(&bridge.ports) {
             let peer = port.external_ids.get("ovn-chassis-id").and_then(|id| id.split('@').next());

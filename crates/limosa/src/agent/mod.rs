@@ -288,6 +288,7 @@ impl Agent {
         let Some(survey) = switch.survey().await? else { return Ok(None) };
         facts.layout = survey.layout;
         facts.geneve_index = switch.geneve_index().await?;
+        facts.cached = switch.cached();
         Ok(Some((facts, survey)))
     }
 

@@ -1,7 +1,7 @@
 //! The integration bridge, followed: its flows, and what the switch tells.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -15,6 +15,7 @@ use ofpacket::{
 use openflow_rs::{BundleError, Client, CloseReason, Config, Event, Events, FlowTable, Target};
 use tokio::time::Instant;
 
+use super::unixctl;
 use crate::metrics::AgentMetrics;
 
 /// OVN's Geneve option (`ovn/lib/ovn-util.h`, ovn-architecture(7)).
@@ -48,7 +49,10 @@ pub(super) struct Switch {
     /// does not tell of changes, and every answer that is waited for prolongs
     /// the time in which packets come twice.
     geneve_index: Option<u8>,
+    /// Decisions in the datapath's cache, as far as ovs-vswitchd has said it.
+    cached: Option<u32>,
     metrics: AgentMetrics,
+    ovs_rundir: PathBuf,
     socket: String,
 }
 
@@ -84,7 +88,9 @@ impl Switch {
             read_at: None,
             in_doubt: false,
             geneve_index: None,
+            cached: None,
             metrics,
+            ovs_rundir: ovs_rundir.to_owned(),
             socket,
         })
     }
@@ -164,7 +170,14 @@ impl Switch {
     async fn read(&mut self) -> Result<(), Problem> {
         let first = self.read_at.is_none();
         let now = to_microseconds(Timestamp::now());
-        let flows = self.count().await?;
+        let (flows, cached) = tokio::join!(self.count(), unixctl::cached(&self.ovs_rundir));
+        let flows = flows?;
+        if let Err(error) = &cached
+            && (first || self.cached.is_some())
+        {
+            tracing::warn!("packets may be lost where the datapath has a large cache: {error:#}");
+        }
+        self.cached = cached.ok();
         self.geneve_index = None;
         if first {
             self.announced_at = announcements(&flows, now);
@@ -205,6 +218,11 @@ impl Switch {
             self.geneve_index = asked.map_err(|error| self.lost(&error.to_string()))?;
         }
         Ok(self.geneve_index)
+    }
+
+    /// Decisions in the datapath's cache, some seconds ago.
+    pub(super) fn cached(&self) -> u32 {
+        self.cached.unwrap_or_default()
     }
 
     /// The connection, for what is done beside everything else.

@@ -37,6 +37,25 @@ pub(super) async fn call(ovs_rundir: &Path, method: &str, args: &[&str]) -> anyh
         .with_context(|| format!("ovs-vswitchd did not answer {method} in {} s", DEADLINE.as_secs()))?
 }
 
+/// How many decisions the datapaths have in their caches.
+///
+/// # Errors
+///
+/// As [`call`], or the answer does not say it.
+pub(super) async fn cached(ovs_rundir: &Path) -> anyhow::Result<u32> {
+    let text = call(ovs_rundir, "upcall/show", &[]).await?;
+    cached_in(&text).with_context(|| format!("upcall/show does not say how many flows there are: {text}"))
+}
+
+/// The same, of an answer to `upcall/show` (OVS `ofproto/ofproto-dpif-upcall.c`).
+fn cached_in(text: &str) -> Option<u32> {
+    let count = |line: &str| {
+        let (_, rest) = line.trim_start().strip_prefix("flows")?.split_once("(current ")?;
+        rest.split_once(')')?.0.parse::<u32>().ok()
+    };
+    text.lines().filter_map(count).reduce(u32::saturating_add)
+}
+
 async fn ask(socket: &Path, method: &str, args: &[&str]) -> anyhow::Result<String> {
     let mut stream = UnixStream::connect(socket).await?;
     let request = json!({"id": 0, "method": method, "params": args});
@@ -111,6 +130,18 @@ mod tests {
         let error = format!("{:#}", flood.await.unwrap_err());
         assert!(error.contains(&format!("a message of more than {MAX_REPLY} bytes")), "{error}");
         assert!((MAX_REPLY..MAX_REPLY + (1 << 22)).contains(&sent), "{sent} bytes were taken");
+    }
+
+    #[test]
+    fn the_caches_of_all_datapaths() {
+        let show = |name: &str, flows: u32| {
+            format!(
+                "{name}:\n  flows         : (current {flows}) (avg 60) (max 102) (limit 200000)\n  offloaded flows : 3\n  dump duration : 1ms\n  ufid enabled : true\n\n  12: (keys 34)\n"
+            )
+        };
+        assert_eq!(cached_in(&show("netdev@ovs-netdev", 34)), Some(34));
+        assert_eq!(cached_in(&(show("netdev@ovs-netdev", 34) + &show("system@ovs-system", 8))), Some(42));
+        assert_eq!(cached_in("12: (keys 34)"), None);
     }
 
     #[tokio::test]
