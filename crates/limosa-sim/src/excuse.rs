@@ -106,10 +106,23 @@ impl World {
         if missed && (missing(SOURCE) || missing(TARGET) || (missing(flight.peer) && no_relay)) {
             return Some(Excuse::OvnMissing);
         }
-        let taken_back = matches!(self.phase(), Phase::RollingBack | Phase::Armed | Phase::Activated);
-        let unseen =
-            taken_back && self.guest.place == Place::Target && self.ledger.agent_down_at[TARGET].is_some();
+        let unseen = self.was_taken_back(flight.sent)
+            && self.guest.place == Place::Target
+            && self.ledger.agent_down_at[TARGET].is_some();
         (unseen && self.guest.plot.story == Story::RacedAbort).then_some(Excuse::AbortedUnseen)
+    }
+
+    /// Whether the datapaths could still decide by what had been taken back.
+    fn was_taken_back(&self, since: Time) -> bool {
+        let lately = self.store.object.as_ref().and_then(|object| {
+            let since = Self::timestamp_at(since.saturating_sub(self.lag + IN_FLIGHT));
+            object.status.progress.steps.get(&Phase::Bound).map(|bound| since <= *bound)
+        });
+        match self.phase() {
+            Phase::RollingBack | Phase::Armed | Phase::Activated => true,
+            Phase::Bound => lately == Some(true),
+            _ => false,
+        }
     }
 
     /// A hole of OVN's where no guard could be.
