@@ -57,6 +57,16 @@ async fn come_back(stage: &Stage) {
     stage.lab.exec_in(CENTRAL, &back).await.unwrap();
 }
 
+/// It has been taken back: the guest is served on the source, and nothing is left.
+async fn assert_all_is_as_it_was(stage: &mut Stage, options: &str) {
+    assert_eq!(stage.limosa.wait(&stage.lab, "m", "rolledback").await.unwrap().phase(), "RolledBack");
+    assert_eq!(stage.lab.bound_to("vm1").await.unwrap().as_deref(), Some("ch1"));
+    assert_eq!(stage.lab.port_options("vm1").await.unwrap(), options);
+    answers(&stage.lab, "p3-ch3").await.unwrap();
+    stage.assert_nothing_of_ours().await;
+    stage.assert_others_are_well().await;
+}
+
 /// Nobody contradicts: the agents of both sides are dead. What OVN's databases do not confirm is not done.
 #[tokio::test]
 async fn lies_about_a_target_without_the_guests_interface_cost_the_guest_nothing() {
@@ -91,11 +101,7 @@ async fn lies_about_a_target_without_the_guests_interface_cost_the_guest_nothing
         stage.limosa.start_agent(&stage.lab, chassis).await.unwrap();
     }
     come_back(&stage).await;
-    assert_eq!(stage.limosa.wait(&stage.lab, "m", "rolledback").await.unwrap().phase(), "RolledBack");
-    assert_eq!(stage.lab.port_options("vm1").await.unwrap(), options);
-    answers(&stage.lab, "p3-ch3").await.unwrap();
-    stage.assert_nothing_of_ours().await;
-    stage.assert_others_are_well().await;
+    assert_all_is_as_it_was(&mut stage, &options).await;
 }
 
 /// The target's interface is there, and somebody says that the guest runs behind it. The agent there knows better: its
@@ -121,12 +127,7 @@ async fn a_lie_that_the_guest_has_moved_is_contradicted_by_the_targets_agent() {
 
     come_back(&stage).await;
     target.remove(&stage.lab).await.unwrap();
-    assert_eq!(stage.limosa.wait(&stage.lab, "m", "rolledback").await.unwrap().phase(), "RolledBack");
-    assert_eq!(stage.lab.bound_to("vm1").await.unwrap().as_deref(), Some("ch1"));
-    assert_eq!(stage.lab.port_options("vm1").await.unwrap(), options);
-    answers(&stage.lab, "p3-ch3").await.unwrap();
-    stage.assert_nothing_of_ours().await;
-    stage.assert_others_are_well().await;
+    assert_all_is_as_it_was(&mut stage, &options).await;
 }
 
 /// Whoever holds the target's node as well has the guest cut off, as they could without Limosa: OVN gives the port to
@@ -152,12 +153,7 @@ async fn who_lies_and_holds_the_targets_node_cuts_off_that_guest_alone_until_its
     target.remove(&stage.lab).await.unwrap();
     stage.limosa.start_agent(&stage.lab, "ch2").await.unwrap();
     come_back(&stage).await;
-    assert_eq!(stage.limosa.wait(&stage.lab, "m", "rolledback").await.unwrap().phase(), "RolledBack");
-    assert_eq!(stage.lab.bound_to("vm1").await.unwrap().as_deref(), Some("ch1"));
-    assert_eq!(stage.lab.port_options("vm1").await.unwrap(), options);
-    answers(&stage.lab, "p3-ch3").await.unwrap();
-    stage.assert_nothing_of_ours().await;
-    stage.assert_others_are_well().await;
+    assert_all_is_as_it_was(&mut stage, &options).await;
 }
 
 /// What is to be written back is the controller's part of the status, which Kubernetes cannot keep an agent from. Forged, it
