@@ -415,12 +415,7 @@ impl World {
         let bound = self.sb.chassis == Some(c) || self.sb.additional.contains(&c);
         let wants = can_bind(self.sb.requested.as_deref(), c) != CanBind::Not && self.guest.is_plugged(c);
         // One that is stuck may have heard of it and not have done anything about it.
-        let follows = |c: usize| {
-            let ovn = &self.ovn[c];
-            let (local, remote, _) = self.ovn_wants(c);
-            let done = (local, &remote) == (ovn.local, &ovn.remote) && !ovn.hole;
-            done && ovn.sb.version >= self.sb.binding_version
-        };
+        let follows = |c: usize| self.ovn_rests(c) && self.ovn[c].sb.version >= self.sb.binding_version;
         bound == wants && (0..self.count).all(follows)
     }
 
@@ -429,10 +424,16 @@ impl World {
     pub(crate) fn ovn_has_followed(&self) -> bool {
         (0..self.count).all(|c| {
             let ovn = &self.ovn[c];
-            let (local, remote, write) = self.ovn_wants(c);
-            let done = (local, &remote) == (ovn.local, &ovn.remote) && write.is_none() && !ovn.hole;
+            let done = self.ovn_rests(c) && self.ovn_wants(c).2.is_none();
             done && ovn.sb.nb_cfg >= self.nb.nb_cfg && ovn.written <= self.now
         })
+    }
+
+    /// Its flows are those that follow from what it has heard.
+    fn ovn_rests(&self, c: usize) -> bool {
+        let ovn = &self.ovn[c];
+        let (local, remote, _) = self.ovn_wants(c);
+        (local, &remote) == (ovn.local, &ovn.remote) && !ovn.hole
     }
 
     /// It has its flows for the interface here.
