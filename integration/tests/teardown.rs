@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use limosa_lab::{Lab, LabOptions};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::retry_on_intr;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::task::spawn_blocking;
 
@@ -64,7 +65,8 @@ async fn a_lab_dies_with_an_owner_that_is_killed() {
     owner.wait().unwrap();
     let deadline = Timespec::try_from(Duration::from_secs(20)).unwrap();
     for (name, pidfd) in &processes {
-        let ended = poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&deadline)).unwrap();
+        let ended =
+            retry_on_intr(|| poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&deadline))).unwrap();
         assert_eq!(ended, 1, "{name} outlived its lab");
     }
     assert!(processes_in(&namespace).is_empty());

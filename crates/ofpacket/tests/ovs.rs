@@ -3,15 +3,14 @@
 mod support;
 
 use std::collections::BTreeSet;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
 
 use ofpacket::{
     Action, Body, Flow, FlowDescRequest, FlowMod, FlowStats, Hello, Instruction, Message, MultipartRequest,
-    OxmField, ReplyBody, RequestBody, frame_len, text,
+    OxmField, ReplyBody, RequestBody, text,
 };
-use support::{Ovs, parse_flows};
+use support::{Ovs, parse_flows, read_frame};
 
 /// Flows made up to have one of everything, and flows of a real OVN.
 const MADE_UP: &str = include_str!("corpus.txt");
@@ -49,14 +48,12 @@ fn bridge() -> Ovs {
     ovs
 }
 
-/// A conversation without any of the comforts of a client.
-struct Raw(UnixStream, Vec<u8>);
+/// What it takes to add flows and to dump them.
+struct Raw(UnixStream);
 
 impl Raw {
     fn connect(ovs: &Ovs) -> Self {
-        let stream = UnixStream::connect(ovs.socket()).expect("the bridge's socket");
-        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
-        let mut raw = Self(stream, Vec::new());
+        let mut raw = Self(ovs.converse());
         raw.send(Body::Hello(Hello::only_1_5()));
         assert!(matches!(raw.receive().1.body, Body::Hello(hello) if hello.speaks(6)));
         raw
@@ -68,21 +65,9 @@ impl Raw {
     }
 
     fn receive(&mut self) -> (Vec<u8>, Message) {
-        loop {
-            if let Some(len) = frame_len(&self.1)
-                && let len = len.expect("a header")
-                && self.1.len() >= len
-            {
-                let rest = self.1.split_off(len);
-                let frame = std::mem::replace(&mut self.1, rest);
-                let message = Message::decode(&frame).expect("a message that can be read");
-                return (frame, message);
-            }
-            let mut chunk = [0; 65536];
-            let n = self.0.read(&mut chunk).expect("an answer in time");
-            assert!(n > 0, "the switch closed the connection");
-            self.1.extend_from_slice(&chunk[..n]);
-        }
+        let frame = read_frame(&mut self.0);
+        let message = Message::decode(&frame).expect("a message that can be read");
+        (frame, message)
     }
 
     /// Adds flows; the texts of those that the switch refuses.

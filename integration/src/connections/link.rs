@@ -119,12 +119,22 @@ fn udp(kind: Kind, guest: IpAddr, own: &mut Own, commander: &Commander) -> Resul
     let peer = if is_called {
         socket.set_read_timeout(Some(BEGIN))?;
         commander.order(&format!("open udp {}", own.seen))?;
-        socket.recv_from(&mut [0; 16]).context("hear from the guest")?.1
+        first_peer(&socket).context("hear from the guest")?
     } else {
         SocketAddr::new(guest, ECHO_PORT)
     };
     socket.connect(peer).context("connect")?;
     Ok(socket)
+}
+
+/// Who says the first datagram.
+fn first_peer(socket: &UdpSocket) -> std::io::Result<SocketAddr> {
+    loop {
+        match socket.recv_from(&mut [0; 16]) {
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            heard => return Ok(heard?.1),
+        }
+    }
 }
 
 /// Pings the guest from now on, and counts the answers.

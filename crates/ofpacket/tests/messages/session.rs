@@ -2,29 +2,25 @@
 //! as it was.
 
 use std::collections::BTreeSet;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
 
 use bytes::Bytes;
 use ofpacket::*;
 
-use crate::support::Ovs;
+use crate::support::{Ovs, read_frame};
 use crate::text::compare;
 
 /// A connection, and all that was said on it.
 struct Raw {
     stream: UnixStream,
-    buffer: Vec<u8>,
     next_xid: u32,
     said: Vec<Vec<u8>>,
 }
 
 impl Raw {
     fn connect(ovs: &Ovs) -> Self {
-        let stream = UnixStream::connect(ovs.socket()).expect("the bridge's socket");
-        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
-        let mut raw = Self { stream, buffer: Vec::new(), next_xid: 1, said: Vec::new() };
+        let mut raw = Self { stream: ovs.converse(), next_xid: 1, said: Vec::new() };
         raw.send(Body::Hello(Hello::only_1_5()));
         assert!(matches!(raw.receive().body, Body::Hello(hello) if hello.speaks(6)));
         // Asynchronous messages come only to those who want packets.
@@ -42,22 +38,11 @@ impl Raw {
     }
 
     fn receive(&mut self) -> Message {
-        loop {
-            if let Some(len) = frame_len(&self.buffer).transpose().expect("a header")
-                && self.buffer.len() >= len
-            {
-                let rest = self.buffer.split_off(len);
-                let frame = std::mem::replace(&mut self.buffer, rest);
-                let message = Message::decode(&frame).expect("a message that can be read");
-                assert!(!matches!(message.body, Body::Unknown { .. }), "{message}");
-                self.said.push(frame);
-                return message;
-            }
-            let mut chunk = [0; 65536];
-            let n = self.stream.read(&mut chunk).expect("an answer in time");
-            assert!(n > 0, "the switch closed the connection");
-            self.buffer.extend_from_slice(&chunk[..n]);
-        }
+        let frame = read_frame(&mut self.stream);
+        let message = Message::decode(&frame).expect("a message that can be read");
+        assert!(!matches!(message.body, Body::Unknown { .. }), "{message}");
+        self.said.push(frame);
+        message
     }
 
     /// Sends; what the switch says until it has done it, with nothing refused.

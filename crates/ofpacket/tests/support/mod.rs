@@ -4,8 +4,13 @@
 #![allow(dead_code, reason = "each test uses a part of this")]
 
 use std::ffi::OsStr;
+use std::io::Read;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
+
+use ofpacket::frame_len;
 
 /// A running Open vSwitch with one bridge, `br0`. It ends when this is dropped.
 pub(crate) struct Ovs {
@@ -59,6 +64,13 @@ impl Ovs {
     /// The management socket of the bridge.
     pub(crate) fn socket(&self) -> PathBuf {
         self.path("br0.mgmt")
+    }
+
+    /// A conversation with the bridge without any of the comforts of a client; see [`read_frame`].
+    pub(crate) fn converse(&self) -> UnixStream {
+        let stream = UnixStream::connect(self.socket()).expect("the bridge's socket");
+        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+        stream
     }
 
     /// Runs `ovs-vsctl`.
@@ -169,4 +181,15 @@ fn text(output: &Output) -> String {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{}: {stderr}", output.status);
     String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Reads a whole message. A read with a timeout ends when the machine that runs it is suspended (signal(7)):
+/// `read_exact` goes on.
+pub(crate) fn read_frame(stream: &mut UnixStream) -> Vec<u8> {
+    let mut frame = vec![0; 8];
+    stream.read_exact(&mut frame).expect("an answer in time");
+    let len = frame_len(&frame).expect("a whole header").expect("a header");
+    frame.resize(len, 0);
+    stream.read_exact(&mut frame[8..]).expect("the rest of it in time");
+    frame
 }
