@@ -61,7 +61,7 @@ impl Chassis {
         encap_ip(self.number)
     }
 
-    /// The hardware address of its tunnels' end. Other interfaces of the namespace answer for the address, too.
+    /// The hardware address of its tunnels' end.
     pub fn encap_mac(&self) -> String {
         encap_mac(self.number)
     }
@@ -163,13 +163,16 @@ impl Chassis {
         let &LabOptions { chassis: count, underlay_mtu: mtu, monitor_all, .. } = options;
         let dir = self.dir.display();
         // Not eth0's own address, or the kernel would take the tunnels' packets
-        // for its own as well, and answer that nobody listens.
+        // for its own as well, and answer that nobody listens. Nor may eth0
+        // answer who asks for the address, or some day a peer, whose neighbour
+        // has aged, sends the tunnels' packets there (arp_ignore).
         let mac = encap_mac(*number);
         self.holder
             .script(&format!(
                 "mkdir -p {dir}
                  ip netns add {name}
-                 ip netns exec {name} sysctl -qw net.ipv6.conf.default.disable_ipv6=1
+                 ip netns exec {name} sysctl -qw net.ipv6.conf.default.disable_ipv6=1 \
+                    net.ipv4.conf.all.arp_ignore=1
                  ip link add e{number} netns fabric mtu {mtu} type veth \
                     peer name eth0 netns {name} mtu {mtu}
                  ip -n fabric link set e{number} master br0 up
@@ -209,7 +212,9 @@ impl Chassis {
         .await?;
         let underlay = self.underlay(count);
         self.holder.script(&underlay).await?;
-        std::fs::write(self.daemon(Daemon::Vswitchd).after_start(), underlay).context("write a script")?;
+        let switch = self.daemon(Daemon::Vswitchd);
+        std::fs::write(switch.after_start(), underlay).context("write a script")?;
+        switch.widen_packet_sockets()?;
         self.daemon(Daemon::OvnController).start().await
     }
 }

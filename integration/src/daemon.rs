@@ -14,6 +14,12 @@ use crate::process::Process;
 /// How long a daemon may take to end on a signal.
 const EXIT_DEADLINE: Duration = Duration::from_secs(15);
 
+/// Room of each interface of the userspace datapath, bytes: some thousand
+/// packets. By default (`net.core.rmem_default`) it has room for some 300, and
+/// on a busy machine, which lets the switch wait for 10 ms, loses what no
+/// kernel's datapath loses.
+const PACKETS: usize = 4 << 20;
+
 /// What a daemon says in its log when it did not end as it should.
 const CRASH_MARKS: [&str; 4] = ["assertion", "SIGABRT", "SIGSEGV", "|EMER|"];
 
@@ -145,10 +151,15 @@ impl DaemonHandle {
             output.status,
             String::from_utf8_lossy(&output.stderr).trim()
         );
-        match std::fs::read_to_string(self.after_start()) {
-            Ok(script) => self.holder.script(&script).await.map(drop),
-            Err(_) => Ok(()),
+        if let Ok(script) = std::fs::read_to_string(self.after_start()) {
+            self.holder.script(&script).await?;
         }
+        if switch { self.widen_packet_sockets() } else { Ok(()) }
+    }
+
+    /// To be done whenever the switch has opened another interface: see [`PACKETS`].
+    pub(crate) fn widen_packet_sockets(&self) -> Result<()> {
+        self.process()?.map_or(Ok(()), |process| process.widen_packet_sockets(PACKETS))
     }
 
     /// A script that has to follow each start of it, if there is one.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 
+use crate::daemon::Daemon;
 use crate::holder::Holder;
 use crate::lab::Lab;
 use crate::worker;
@@ -174,9 +175,8 @@ impl Lab {
     /// What `ovs-vsctl` says.
     pub async fn plug(&self, chassis: &str, iface: &str, port: &str) -> Result<()> {
         let id = format!("external_ids:iface-id={port}");
-        self.vsctl(chassis, &["add-port", "br-int", iface, "--", "set", "interface", iface, &id])
-            .await
-            .map(drop)
+        self.vsctl(chassis, &["add-port", "br-int", iface, "--", "set", "interface", iface, &id]).await?;
+        self.daemon(chassis, Daemon::Vswitchd).widen_packet_sockets()
     }
 
     /// Takes an interface from br-int.

@@ -11,9 +11,10 @@ use futures::StreamExt;
 use inotify::{Inotify, WatchMask};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use rustix::net::{AddressFamily, sockopt};
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, setpriority_process,
-    waitid,
+    Pid, PidfdFlags, PidfdGetfdFlags, Signal, WaitId, WaitIdOptions, pidfd_getfd, pidfd_open,
+    pidfd_send_signal, setpriority_process, waitid,
 };
 use tokio::process::Child;
 use tokio::sync::Mutex;
@@ -65,6 +66,33 @@ impl Process {
     pub(crate) fn favour(&self) {
         let _ = std::fs::write(format!("/proc/{}/autogroup", self.pid), FAVOURED.to_string());
         let _ = setpriority_process(Pid::from_raw(self.pid), FAVOURED);
+    }
+
+    /// Gives its packet sockets room for `bytes`. What they have no room for is
+    /// lost, and they belong to someone who cannot be told to ask for more.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub(crate) fn widen_packet_sockets(&self, bytes: usize) -> Result<()> {
+        let pid = self.pid;
+        let fds = std::fs::read_dir(format!("/proc/{pid}/fd"));
+        for entry in fds.with_context(|| format!("list the files of process {pid}"))?.flatten() {
+            let Some(fd) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            // It may close one meanwhile.
+            let opens = std::fs::read_link(entry.path()).unwrap_or_default();
+            if !opens.to_str().is_some_and(|opens| opens.starts_with("socket:")) {
+                continue;
+            }
+            match pidfd_getfd(&self.fd, fd, PidfdGetfdFlags::empty()) {
+                Ok(socket) if sockopt::socket_domain(&socket) == Ok(AddressFamily::PACKET) => {
+                    sockopt::set_socket_recv_buffer_size_force(&socket, bytes).context("widen a socket")?;
+                }
+                Ok(_) | Err(Errno::BADF) => {}
+                Err(e) => return Err(e).with_context(|| format!("share a socket of process {pid}")),
+            }
+        }
+        Ok(())
     }
 
     /// Whether it still runs (a zombie does not).
