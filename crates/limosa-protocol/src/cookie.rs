@@ -58,11 +58,14 @@ pub enum Purpose {
     Take = 11,
     /// Target, table 0: connections that the source tracks are tracked here as well.
     Commit = 12,
+    /// Any chassis, REMOTE_OUTPUT above OVN's: packets for the port take one of two ways, where OVN would send
+    /// them both.
+    Steer = 13,
 }
 
 impl Purpose {
     /// Every purpose.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Mirror,
         Self::Reverse,
         Self::GateOut,
@@ -75,6 +78,7 @@ impl Purpose {
         Self::Relay,
         Self::Take,
         Self::Commit,
+        Self::Steer,
     ];
 
     /// A stable name for metrics and programs.
@@ -158,6 +162,12 @@ impl Purpose {
                 table: "0",
                 what: "tracks the connections that the source sends, and lets nothing of them out",
                 why: "to the target's policy an answer in a connection that it does not know is a stranger",
+            },
+            Self::Steer => Meaning {
+                label: "steer",
+                table: "REMOTE_OUTPUT",
+                what: "sends packets for the port to the source alone, and to the target alone once that takes them; ends by itself",
+                why: "OVN sends to both while the port is bound on both, and the guest would have twice what is under way at the switch",
             },
         }
     }

@@ -39,6 +39,9 @@ use crate::object::{Role, Subject};
 /// does not survive a packet-in of ours.
 pub const CONTROLLER_ID: u16 = 0x4c69;
 
+/// How long a [`Purpose::Steer`] stands at most, seconds.
+pub const STEERS_FOR: u16 = 5;
+
 /// Above every priority of OVN's in table 0 (1050) and LOG_TO_PHY (1000).
 mod priority {
     /// In the delivery table, which is ours alone.
@@ -51,6 +54,9 @@ mod priority {
     pub(super) const DIVERT: u16 = 1200;
     pub(super) const REVERSE: u16 = 1200;
     pub(super) const MIRROR: u16 = 1100;
+    /// Above OVN's flows for ports (100, 110), below those for packets that must
+    /// not leave the chassis (150).
+    pub(super) const STEER: u16 = 120;
     /// Below OVN's flows for ports (100), above its catch-all (0).
     pub(super) const UNDER: u16 = 50;
 }
@@ -224,6 +230,25 @@ impl<'a> Writer<'a> {
             actions,
             Purpose::Guard,
         ))
+    }
+
+    /// REMOTE_OUTPUT, above OVN's: K is on `peer`, and nowhere else. It ends by
+    /// itself after [`STEERS_FOR`], or packets would go astray for as long as
+    /// nobody is there to take it away.
+    pub fn steer(&self, peer: &str) -> Result<Flow, CannotWrite> {
+        self.steer_by(self.path(peer)?.send_from_inport(self.port_key()))
+    }
+
+    /// The same where it is this chassis that has K: no copy leaves it.
+    pub fn steer_here(&self) -> Result<Flow, CannotWrite> {
+        let table = self.facts.layout.local_output()?;
+        self.steer_by(vec![Action::Resubmit { port: PortNo::IN_PORT, table: Some(table), ct: false }])
+    }
+
+    fn steer_by(&self, actions: Vec<Action>) -> Result<Flow, CannotWrite> {
+        let table = self.facts.layout.remote_output()?;
+        let flow = self.flow(table, priority::STEER, self.for_port(), actions, Purpose::Steer);
+        Ok(Flow { hard_timeout: STEERS_FOR, ..flow })
     }
 
     /// Source, LOCAL_OUTPUT, below OVN's: packets that reach A through a tunnel

@@ -22,6 +22,8 @@ pub struct Survey {
     /// When a guest's announcement put its flows in place, by migration, as far
     /// as the switch could be asked. The flows themselves do not say it.
     pub announced_at: BTreeMap<u32, Timestamp>,
+    /// When our flows of a migration were last seen to change, by migration; see [`Self::since`].
+    pub changed_at: BTreeMap<u32, Timestamp>,
 }
 
 impl Survey {
@@ -34,7 +36,23 @@ impl Survey {
             inputs: foreign.clone().filter_map(vif_input).collect(),
             outputs: foreign.filter_map(vif_output).collect(),
             announced_at: BTreeMap::new(),
+            changed_at: BTreeMap::new(),
         }
+    }
+
+    /// The same with [`Self::changed_at`], by comparison with what was seen `before`.
+    #[must_use]
+    pub fn since(mut self, before: Option<&Self>, now: Timestamp) -> Self {
+        let numbers: BTreeSet<u32> = self.ours.iter().map(|flow| Cookie::migration_of(flow.cookie)).collect();
+        let stood = |number: u32| {
+            let before = before?;
+            let (old, new) = (before.of_migration(number), self.of_migration(number));
+            let same = old.clone().count() == new.clone().count()
+                && new.clone().all(|flow| old.clone().any(|there| there == flow));
+            before.changed_at.get(&number).copied().filter(|_| same)
+        };
+        self.changed_at = numbers.iter().map(|&number| (number, stood(number).unwrap_or(now))).collect();
+        self
     }
 
     /// True for a flow that [`Self::of`] might draw a conclusion from; an agent

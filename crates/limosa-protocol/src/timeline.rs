@@ -200,12 +200,13 @@ fn conditions(event: &Event) -> Option<(&'static str, Vec<Cause>)> {
         What::Step(Step::Carried) => {
             ("the target to have the connections", vec![after(Phase::Bound), On(Target, Step::Bound)])
         }
+        What::Step(Step::Held) => ("the port to be bound on both sides", vec![after(Phase::Bound)]),
         What::Step(Step::Opened) => (
-            "every chassis to know of the binding, and the source's connections",
-            vec![after(Phase::Bound), On(Source, Step::Carried)],
+            "everybody to send to the source alone, and the source's connections",
+            vec![after(Phase::Bound), On(Source, Step::Carried), Any(Step::Held)],
         ),
         What::Step(Step::Switched) => {
-            ("a moment in which both direct and mirrored packets are taken", vec![On(Target, Step::Opened)])
+            ("everybody to send to the target alone", vec![On(Target, Step::Opened), Any(Step::Redirected)])
         }
         What::Step(Step::Redirected) => ("the target to take direct packets", vec![On(Target, Step::Opened)]),
         What::Step(Step::Returned) => (

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use bridge::{A, B, Bridge, X, armed_objects, migration};
 use jiff::{SignedDuration, Timestamp};
-use limosa_protocol::node::{CARRY_DEADLINE, Pass};
+use limosa_protocol::node::{CARRY_DEADLINE, HOLD_DEADLINE, MAY_STEER, Pass, STEER_DEADLINE, UNDER_WAY};
 use limosa_protocol::object::{ConditionType, Problem, Truth};
 use limosa_protocol::strays::{STRAY_DELAY, Strays};
 use limosa_protocol::{Cookie, Phase, Purpose, Step, Survey};
@@ -54,12 +54,15 @@ fn target() {
     assert!(!b.status(&migration).has(Step::Opened), "OVN has no flows for the port here yet");
     b.ovn_binds();
     b.plan_until_settled(&mut migration);
-    assert!(b.status(&migration).has(Step::Opened));
     insta::assert_snapshot!("target_overlap", b.dump());
-    assert!(!b.status(&migration).has(Step::Switched));
+    assert!(!b.status(&migration).has(Step::Opened), "its datapath may not have followed yet");
     b.time_passes();
     b.plan_until_settled(&mut migration);
+    assert!(b.status(&migration).has(Step::Opened));
     insta::assert_snapshot!("target_switched", b.dump());
+    assert!(!b.status(&migration).has(Step::Switched), "nor this time");
+    b.time_passes();
+    b.plan_until_settled(&mut migration);
     assert!(b.status(&migration).has(Step::Switched));
 
     migration.status.progress.phase = Phase::Released;
@@ -70,7 +73,7 @@ fn target() {
 
 /// A revalidator needs the longer the more there is in the cache.
 #[test]
-fn the_overlap_is_longer_where_the_datapath_has_a_large_cache() {
+fn flows_are_trusted_later_where_the_datapath_has_a_large_cache() {
     for (cached, millis) in [(0, 20), (40, 22), (10_000, 520), (u32::MAX, 1000)] {
         let mut b = Bridge::of(&B);
         b.facts.cached = cached;
@@ -80,13 +83,12 @@ fn the_overlap_is_longer_where_the_datapath_has_a_large_cache() {
         b.ovn_binds();
         migration.status.progress.phase = Phase::Bound;
         b.plan_until_settled(&mut migration);
-        assert!(b.status(&migration).has(Step::Opened));
         b.time_passes_by(SignedDuration::from_millis(millis - 2));
         b.plan_until_settled(&mut migration);
-        assert!(!b.status(&migration).has(Step::Switched), "{cached}: closed too soon");
+        assert!(!b.status(&migration).has(Step::Opened), "{cached}: too soon");
         b.time_passes_by(SignedDuration::from_millis(1));
         b.plan_until_settled(&mut migration);
-        assert!(b.status(&migration).has(Step::Switched), "{cached}: still open");
+        assert!(b.status(&migration).has(Step::Opened), "{cached}: still not");
     }
 }
 
@@ -100,6 +102,113 @@ fn bystander() {
     x.plan_until_settled(&mut migration);
     insta::assert_snapshot!("bystander_after_the_switch", x.dump());
     assert!(x.status(&migration).has(Step::Redirected));
+}
+
+/// Bound on both sides, with everybody asked to send one way.
+fn bound(bridges: [&mut Bridge; 3]) -> limosa_protocol::Migration {
+    let mut migration = migration(Phase::Arming);
+    let [a, b, x] = bridges;
+    b.plan_until_settled(&mut migration);
+    b.guest_announces_itself();
+    b.ovn_binds();
+    migration.status.progress.enter(Phase::Bound, Timestamp::UNIX_EPOCH);
+    migration.status.progress.holders = vec!["a".into(), "x".into()];
+    for bridge in [b, a, x] {
+        bridge.plan_until_settled(&mut migration);
+    }
+    a.take_on(&mut migration, "a", &[Step::Carried]);
+    migration
+}
+
+#[test]
+fn each_packet_goes_one_way() {
+    let (mut a, mut b, mut x) = (Bridge::of(&A), Bridge::of(&B), Bridge::of(&X));
+    let mut migration = bound([&mut a, &mut b, &mut x]);
+    insta::assert_snapshot!("source_holds", a.dump());
+    let held = x.dump();
+    insta::assert_snapshot!("bystander_holds", held);
+    insta::assert_snapshot!("target_holds", b.dump());
+    let everybody = |bridges: [&mut Bridge; 3], migration: &mut _| {
+        for bridge in bridges {
+            bridge.time_passes();
+            bridge.plan_until_settled(migration);
+        }
+    };
+    assert!([&a, &b, &x].iter().all(|bridge| !bridge.status(&migration).has(Step::Held)), "too soon");
+    everybody([&mut b, &mut a, &mut x], &mut migration);
+    assert!([&a, &b, &x].iter().all(|bridge| bridge.status(&migration).has(Step::Held)));
+
+    everybody([&mut b, &mut a, &mut x], &mut migration);
+    insta::assert_snapshot!("target_opens", b.dump());
+    assert_eq!(x.dump(), held, "the target's datapath may not have followed yet");
+    everybody([&mut b, &mut a, &mut x], &mut migration);
+    assert!(b.status(&migration).has(Step::Opened));
+    insta::assert_snapshot!("bystander_steers_to_the_target", x.dump());
+    assert!(x.dump().contains("hard_timeout=5"), "it ends by itself");
+
+    everybody([&mut b, &mut a, &mut x], &mut migration);
+    assert!(!x.status(&migration).has(Step::Redirected), "packets may be under way through the source");
+    assert!(b.dump().contains("actions=output"), "and the target takes them");
+    a.time_passes_by(UNDER_WAY);
+    x.time_passes_by(UNDER_WAY);
+    everybody([&mut a, &mut x, &mut b], &mut migration);
+    insta::assert_snapshot!("target_closes", b.dump());
+    everybody([&mut b, &mut a, &mut x], &mut migration);
+    assert!(b.status(&migration).has(Step::Switched));
+    everybody([&mut b, &mut a, &mut x], &mut migration);
+    let steers = |bridge: &&mut Bridge| bridge.dump().contains("hard_timeout");
+    migration.status.progress.phase = Phase::Switched;
+    everybody([&mut b, &mut a, &mut x], &mut migration);
+    assert!(![&mut a, &mut b, &mut x].iter().any(steers), "OVN's flows are enough again");
+}
+
+#[test]
+fn what_ends_by_itself_is_not_written_for_ever() {
+    let (mut a, mut b, mut x) = (Bridge::of(&A), Bridge::of(&B), Bridge::of(&X));
+    let mut migration = bound([&mut a, &mut b, &mut x]);
+    x.time_passes();
+    x.plan_until_settled(&mut migration);
+    assert!(x.status(&migration).has(Step::Held));
+    let with = x.dump();
+    x.time_is_over();
+    let without = x.dump();
+    assert_ne!(with, without);
+    x.plan_until_settled(&mut migration);
+    assert_eq!(x.dump(), with);
+    x.time_passes_by(MAY_STEER);
+    x.plan_until_settled(&mut migration);
+    assert_eq!(x.dump(), without, "the others must know for how long it may be there");
+    migration.status.progress.holders.clear();
+    let mut stranger = Bridge::of(&X);
+    stranger.plan_until_settled(&mut migration);
+    assert_eq!(stranger.dump(), without, "the others do not know of it");
+}
+
+#[test]
+fn nobody_is_waited_for_without_end() {
+    let (mut a, mut b, mut x) = (Bridge::of(&A), Bridge::of(&B), Bridge::of(&X));
+    let mut migration = bound([&mut a, &mut b, &mut x]);
+    // The agents of a and x say nothing any more.
+    b.time_passes();
+    b.plan_until_settled(&mut migration);
+    let gate = |b: &Bridge| b.dump().lines().any(|flow| flow.contains("table=65") && flow.contains("drop"));
+    assert!(gate(&b), "they are waited for");
+    b.time_passes_by(HOLD_DEADLINE);
+    b.plan_until_settled(&mut migration);
+    assert!(!gate(&b));
+    b.time_passes();
+    b.plan_until_settled(&mut migration);
+    assert!(b.status(&migration).has(Step::Opened));
+    b.time_passes();
+    b.plan_until_settled(&mut migration);
+    b.time_passes();
+    b.plan_until_settled(&mut migration);
+    assert!(!b.status(&migration).has(Step::Switched), "they may send to the source alone");
+    b.time_passes_by(STEER_DEADLINE);
+    b.plan_until_settled(&mut migration);
+    b.time_passes();
+    b.plan_until_settled(&mut migration);
+    assert!(b.status(&migration).has(Step::Switched));
 }
 
 #[test]
@@ -353,8 +462,13 @@ fn connections_go_ahead_of_the_switch() {
     assert_eq!(a.carry(&migration).unwrap().backends.as_slice(), said_backends(&migration));
     a.take_on(&mut migration, "a", &[Step::Carried]);
     assert_eq!(a.carry(&migration), None);
-    b.plan_until_settled(&mut migration);
-    assert!(b.status(&migration).has(Step::Opened));
+    for step in [Step::Held, Step::Opened] {
+        b.plan_until_settled(&mut migration);
+        assert!(!b.status(&migration).has(step));
+        b.time_passes();
+        b.plan_until_settled(&mut migration);
+        assert!(b.status(&migration).has(step));
+    }
     assert!(!b.dump().contains("ct("), "no more connections are taken");
 }
 
@@ -368,8 +482,11 @@ fn connections_that_do_not_come_are_not_waited_for() {
     b.ovn_binds();
     migration.status.progress.enter(Phase::Bound, Timestamp::UNIX_EPOCH);
     b.plan_until_settled(&mut migration);
-    assert!(!b.status(&migration).has(Step::Opened));
+    assert!(b.dump().contains("actions=ct("), "they may still come");
     b.time_passes_by(CARRY_DEADLINE);
+    b.plan_until_settled(&mut migration);
+    assert!(!b.dump().contains("actions=ct("), "the target takes direct packets");
+    b.time_passes();
     b.plan_until_settled(&mut migration);
     assert!(b.status(&migration).has(Step::Opened));
 }

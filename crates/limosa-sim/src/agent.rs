@@ -330,7 +330,9 @@ impl World {
             return survey.clone();
         }
         let flows: Vec<&Flow> = table.rules.iter().map(|rule| &rule.flow).collect();
-        let survey = Rc::new(Survey::of(flows.iter().copied().filter(|flow| Survey::is_of_interest(flow))));
+        let survey = Survey::of(flows.iter().copied().filter(|flow| Survey::is_of_interest(flow)));
+        let before = self.agents[a].survey.as_ref().map(|(_, survey)| &**survey);
+        let survey = Rc::new(survey.since(before, self.timestamp()));
         self.agents[a].survey = Some((table.version, survey.clone()));
         survey
     }
@@ -368,6 +370,9 @@ impl World {
             }
             let rules = self.switches[a].after(&mods);
             self.install(a, rules);
+            for at in self.switches[a].note_ends(&mods, self.now) {
+                self.after(at - self.now, Event::FlowsEnd { chassis: a, generation });
+            }
         }
         if !orphan {
             let delay = self.some(20, 500);

@@ -44,6 +44,8 @@ pub(crate) struct Flight {
     /// It has to arrive.
     pub(crate) due: bool,
     pub(crate) at_rest: bool,
+    /// It takes one way only.
+    steered: bool,
     copies: u32,
     arrived: u32,
     /// Where the guest was when it took it the first time.
@@ -82,7 +84,8 @@ pub(crate) struct Ledger {
     /// When a port that OVN had on both sides was pinned to the source.
     pub(crate) left_both_at: Option<Time>,
     /// Since when OVN alone carries what each peer has to do with a guest that is
-    /// back on the source.
+    /// back on the source. What is steered elsewhere follows when its agent knows,
+    /// or ends by itself.
     pub(crate) serves_from: [Option<Time>; NAMES.len()],
 }
 
@@ -134,6 +137,16 @@ impl World {
         self.ledger.heeded_from[chassis] = None;
         let disturbance = &mut self.ledger.disturbed[chassis];
         (disturbance.active, disturbance.restored) = (true, None);
+    }
+
+    /// An announcement that met a decision from before a disturbance has put flows in place that are as old.
+    pub(crate) fn disturbed_again(&mut self, chassis: usize) {
+        if self.was_disturbed(chassis, self.now) {
+            let version = self.switches[chassis].table.version;
+            let disturbance = &mut self.ledger.disturbed[chassis];
+            disturbance.active = true;
+            disturbance.restored.get_or_insert(version);
+        }
     }
 
     /// OVN has its flows there.
@@ -238,7 +251,8 @@ impl World {
     pub(crate) fn note_serving(&mut self) {
         let (now, serves) = (self.now, self.source_serves());
         for peer in 0..self.count {
-            let leads = serves && self.ovn_leads_to_source(peer);
+            let steers = self.switches[peer].steers_from.is_some();
+            let leads = serves && self.ovn_leads_to_source(peer) && !steers;
             let from = &mut self.ledger.serves_from[peer];
             *from = leads.then(|| from.unwrap_or(now));
         }
@@ -290,6 +304,8 @@ impl World {
             epoch: self.guest.epoch,
             due: self.guest_is_due(peer),
             at_rest: self.ledger.at_rest,
+            steered: to_guest
+                && self.switches[from].steers_from.is_some_and(|since| since + self.lag <= self.now),
             copies: 1,
             arrived: 0,
             taken_on: None,
@@ -335,7 +351,7 @@ impl World {
         }
         let Some(flight) = self.ledger.flights.get_mut(&packet.id) else { return };
         flight.arrived += 1;
-        let (peer, again, sent) = (flight.peer, flight.arrived > 1, flight.sent);
+        let (peer, again, sent, steered) = (flight.peer, flight.arrived > 1, flight.sent, flight.steered);
         // The copy of what it took on the source just before it stopped may be on its way longer than the pause.
         let moved = *flight.taken_on.get_or_insert(chassis) != chassis;
         self.check_policy(&packet, Self::peer_policy(peer), Self::policy_of(GUEST_KEY));
@@ -344,8 +360,17 @@ impl World {
         if again && early && !moved && !disturbed {
             self.violate(format!("packet {} reaches the guest twice before the switch", packet.id));
         }
+        if again && steered {
+            let path = [peer, SOURCE, TARGET];
+            if !moved && !path.into_iter().any(|chassis| self.was_disturbed(chassis, sent)) {
+                self.violate(format!("packet {} reaches the guest twice, by one way", packet.id));
+            }
+        }
         if again {
             self.coverage.count("delivered twice", Some(self.phase()));
+        }
+        if steered {
+            self.coverage.count("delivered by one way", Some(self.phase()));
         }
     }
 

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use limosa_protocol::cookie::Cookie;
 use limosa_protocol::layout::VifOutput;
 use limosa_protocol::lifecycle::{Change, Decision, OVERWRITE_PAUSE, World as Databases, decide};
-use limosa_protocol::node::{OVERLAP, Plan, plan};
+use limosa_protocol::node::{Plan, plan};
 use limosa_protocol::object::{NodeStatus, Want};
 use limosa_protocol::{Facts, Migration, Phase, Purpose, Role, Step, Survey, Vouch};
 use ofpacket::{Action, Flow, Instruction, Oxm, OxmField};
@@ -56,6 +56,14 @@ mutations! {
     OpenUnbound = "open-unbound",
     /// Mirrored packets are refused in the instant in which direct ones are taken.
     NoOverlap = "no-overlap",
+    /// Nobody waits for the datapath to follow the flows that stand.
+    TrustAtOnce = "trust-at-once",
+    /// The others send to the target alone before it takes direct packets.
+    SteerEarly = "steer-early",
+    /// The target refuses mirrored packets while some still send to the source alone.
+    CloseEarly = "close-early",
+    /// What sends to one side alone does not end by itself.
+    EndlessSteer = "endless-steer",
     /// The target keeps a guard towards the source after the switch.
     KeepGuard = "keep-guard",
     /// The mirror does not clear the port that a packet came in on.
@@ -155,6 +163,7 @@ impl Mutation {
             Self::NoGuard if is(Purpose::Guard) => return None,
             Self::ReturnUnguarded if is(Purpose::Guard) && object.spec.want == Want::Return => return None,
             Self::NoRelay if is(Purpose::Relay) => return None,
+            Self::EndlessSteer => flow.hard_timeout = 0,
             Self::NoGateDirect if is(Purpose::GateDirect) => return None,
             Self::GateOpen if is(Purpose::GateMirrored) => {
                 let ofport = facts.interfaces.values().next()?.ofport;
@@ -245,10 +254,30 @@ impl Mutation {
             Self::NoOverlap => {
                 if opens(&good.flows) {
                     let mut status = own.cloned()?;
-                    status.take(Step::Opened, now - OVERLAP);
-                    return plan(object, Some(&status), facts, survey, now);
+                    status.take(Step::Opened, now);
+                    let mut object = object.clone();
+                    object.status.progress.holders.clear();
+                    return plan(&object, Some(&status), facts, survey, now);
                 }
                 Some(good)
+            }
+            Self::TrustAtOnce => {
+                let mut survey = survey.clone();
+                survey.changed_at.values_mut().for_each(|at| *at = Timestamp::UNIX_EPOCH);
+                plan(object, own, facts, &survey, now)
+            }
+            Self::SteerEarly if good.status.role != Role::Target && object.phase() == Phase::Bound => {
+                let mut object = object.clone();
+                if let Some(target) = object.status.nodes.values_mut().find(|node| node.role == Role::Target)
+                {
+                    target.take(Step::Opened, now);
+                }
+                plan(&object, own, facts, survey, now)
+            }
+            Self::CloseEarly if good.status.has(Step::Opened) => {
+                let mut object = object.clone();
+                object.status.progress.holders.clear();
+                plan(&object, own, facts, survey, now)
             }
             Self::SplitSwitch => {
                 let stands = |purpose| survey.ours.iter().any(|flow| is_for(flow, purpose));

@@ -73,6 +73,10 @@ pub(crate) struct Switch {
     pub(crate) ports: Vec<(u32, Port)>,
     pub(crate) table: Rc<Table>,
     cache: Vec<Cached>,
+    /// When flows end by themselves.
+    ends: Vec<(FlowKey, Time)>,
+    /// Since when packets for the guest go one way only.
+    pub(crate) steers_from: Option<Time>,
     /// A revalidator comes by at the latest after this.
     lag: Time,
 }
@@ -82,8 +86,8 @@ const MAX_DEPTH: u8 = 32;
 
 impl Switch {
     pub(crate) fn new(ports: Vec<(u32, Port)>, lag: Time) -> Self {
-        let (table, cache) = (Rc::default(), Vec::new());
-        Self { up: true, generation: 0, mapped: false, ports, table, cache, lag }
+        let (table, cache, ends) = (Rc::default(), Vec::new(), Vec::new());
+        Self { up: true, generation: 0, mapped: false, ports, table, cache, ends, steers_from: None, lag }
     }
 
     pub(crate) fn ofport(&self, port: Port) -> Option<u32> {
@@ -101,6 +105,30 @@ impl Switch {
             }
         }
         self.table = Rc::new(Table { version: self.table.version + 1, rules });
+        self.steers_from = self.table.has(Purpose::Steer).then(|| self.steers_from.unwrap_or(now));
+    }
+
+    /// Flows that were added just now end by themselves, at these times.
+    pub(crate) fn note_ends(&mut self, mods: &[FlowMod], now: Time) -> Vec<Time> {
+        let ends: Vec<(FlowKey, Time)> = mods
+            .iter()
+            .filter(|flow_mod| flow_mod.command == FlowModCommand::Add && flow_mod.flow.hard_timeout > 0)
+            .map(|flow_mod| (flow_mod.flow.key(), now + Time::from(flow_mod.flow.hard_timeout) * 1_000_000))
+            .collect();
+        self.ends.retain(|(key, _)| !ends.iter().any(|(new, _)| new == key));
+        self.ends.extend(ends.iter().cloned());
+        ends.into_iter().map(|(_, at)| at).collect()
+    }
+
+    /// The rules without those whose time is over; none if there are no such.
+    pub(crate) fn without_ended(&mut self, now: Time) -> Option<Vec<Rc<Rule>>> {
+        let (over, ends) = std::mem::take(&mut self.ends).into_iter().partition(|(_, at)| *at <= now);
+        self.ends = ends;
+        let over: Vec<(FlowKey, Time)> = over;
+        let ended =
+            |rule: &Rc<Rule>| rule.flow.hard_timeout > 0 && over.iter().any(|(key, _)| *key == rule.key);
+        let rules = &self.table.rules;
+        rules.iter().any(ended).then(|| rules.iter().filter(|rule| !ended(rule)).cloned().collect())
     }
 
     /// ovs-vswitchd starts anew, with an empty table.
@@ -109,6 +137,8 @@ impl Switch {
         self.generation += 1;
         self.mapped = false;
         self.cache.clear();
+        self.ends.clear();
+        self.steers_from = None;
         self.table = Rc::new(Table { version: self.table.version + 1, rules: Vec::new() });
     }
 

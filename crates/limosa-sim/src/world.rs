@@ -45,6 +45,11 @@ pub(crate) enum Event {
         generation: u32,
         mods: Vec<FlowMod>,
     },
+    /// The time of some flow is over.
+    FlowsEnd {
+        chassis: usize,
+        generation: u32,
+    },
     /// The switch's reply to it reaches the agent: carried out or not.
     BundleDone {
         agent: usize,
@@ -276,6 +281,7 @@ impl World {
             Event::AgentTurn(agent, run) => self.agent_turn(agent, run),
             Event::AgentWake(agent, run, timer) => self.agent_wake(agent, run, timer),
             Event::Bundle { agent, run, generation, mods } => self.bundle(agent, run, generation, mods),
+            Event::FlowsEnd { chassis, generation } => self.flows_end(chassis, generation),
             Event::BundleDone { agent, run, done } => self.bundle_done(agent, run, done),
             Event::PutNode { agent, run, status, uid } => self.put_node(agent, run, status, uid),
             Event::PutNodeDone { agent, run, done } => self.put_node_done(agent, run, done),
@@ -353,15 +359,32 @@ impl World {
         self.stir();
     }
 
+    fn flows_end(&mut self, chassis: usize, generation: u32) {
+        let switch = &mut self.switches[chassis];
+        if switch.up
+            && switch.generation == generation
+            && let Some(rules) = switch.without_ended(self.now)
+        {
+            self.coverage.count("a flow ends by itself", Some(self.phase()));
+            self.note(|| format!("switch {}: flows end by themselves", NAMES[chassis]));
+            self.install(chassis, rules);
+        }
+    }
+
     fn learn(&mut self, chassis: usize, flows: &[Flow]) {
         let mut rules = self.switches[chassis].table.rules.clone();
-        let mut changed = false;
+        let (mut changed, mut overwrites) = (false, false);
         for flow in flows {
             let rule = compile(flow);
-            if self.switches[chassis].find(&rule.key).is_none_or(|old| old.flow != rule.flow) {
+            let old = self.switches[chassis].find(&rule.key);
+            if old.is_none_or(|old| old.flow != rule.flow) {
+                overwrites |= old.is_some();
                 insert(&mut rules, rule);
                 changed = true;
             }
+        }
+        if overwrites {
+            self.disturbed_again(chassis);
         }
         if changed {
             self.note(|| format!("switch {}: learns {} flows", NAMES[chassis], flows.len()));

@@ -66,6 +66,15 @@ fn no_schedule_violates_anything() {
     }
 }
 
+/// Where nothing fails, each packet takes one way at the switch.
+#[test]
+fn nothing_comes_twice_where_nothing_fails() {
+    let (failed, coverage) = first_failure(1_000, Options { no_faults: true, ..Options::default() });
+    assert_eq!(failed, None);
+    assert_eq!(coverage.total("delivered twice"), 0, "{coverage}");
+    assert!(coverage.total("delivered by one way") > 1_000, "{coverage}");
+}
+
 /// What takes more schedules than a test has time for; `limosa-sim --mutation all` plays them.
 const RARE: [Mutation; 2] = [Mutation::NoFence, Mutation::TrustClaim];
 

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use super::{CENTRAL, DEADLINE, GUEST, GUEST_MAC, Limosa, Stage, eventually};
 
 /// Everything that an agent can ever claim.
-const STEPS: [&str; 8] =
-    ["Armed", "Activated", "Bound", "Carried", "Opened", "Switched", "Redirected", "Cleaned"];
+const STEPS: [&str; 9] =
+    ["Armed", "Activated", "Bound", "Carried", "Held", "Opened", "Switched", "Redirected", "Cleaned"];
 
 /// Writes whatever it likes of the status.
 fn forge(stage: &Stage, change: impl FnOnce(&mut Value)) {

@@ -73,6 +73,15 @@ impl Stage {
         verdicts
     }
 
+    /// Waits until the bridge holds so many flows of the migration.
+    async fn holds(&self, chassis: &str, count: usize) {
+        eventually(async || {
+            let verdicts = self.verdicts(chassis).await;
+            if verdicts.len() == count { Ok(()) } else { Err(verdicts) }
+        })
+        .await;
+    }
+
     /// Asserts that `limosa flows` shows just what the bridge has, and finds it right.
     async fn assert_right(&self, chassis: &str, purposes: &[&str]) {
         let (fine, shown) = self.flows(chassis).await;
@@ -161,11 +170,7 @@ async fn a_migration_is_looked_at_from_every_side() {
     stage.wait("activated").await;
     let check = ["check", "--nb", &lab.nb(), "--sb", &lab.sb()];
     check::finds(&stage, CENTRAL, &check, &[findings::CHASSIS_BEHIND]).await;
-    eventually(async || {
-        let verdicts = stage.verdicts("ch2").await;
-        if verdicts.len() == 5 { Ok(()) } else { Err(verdicts) }
-    })
-    .await;
+    stage.holds("ch2", 5).await;
     stage.assert_right("ch2", &["divert_in", "divert_out", "gate_direct", "guard", "take"]).await;
     dumps.take(&stage, "target, activated", "ch2").await;
 
@@ -190,13 +195,18 @@ async fn a_migration_is_looked_at_from_every_side() {
     })
     .await;
     controllers[0].pause().unwrap();
+    // The target waits for the source to send one way; the others do.
+    let source_agent = stage.limosa.agent("ch1").unwrap();
+    source_agent.pause().await.unwrap();
     controllers[1].resume().unwrap();
+    stage.holds("ch3", 2).await;
+    stage.assert_right("ch3", &["guard", "steer"]).await;
+    dumps.take(&stage, "bystander, at the switch", "ch3").await;
+    source_agent.kill(Signal::CONT).unwrap();
     stage.wait("switched").await;
-    eventually(async || {
-        let verdicts = stage.verdicts("ch1").await;
-        if verdicts.len() == 3 { Ok(()) } else { Err(verdicts) }
-    })
-    .await;
+    for (chassis, count) in [("ch1", 3), ("ch2", 2), ("ch3", 1)] {
+        stage.holds(chassis, count).await;
+    }
     stage.assert_right("ch2", &["gate_mirrored", "take"]).await;
     stage.assert_right("ch1", &["guard", "mirror", "reverse"]).await;
     stage.assert_right("ch3", &["guard"]).await;
@@ -285,7 +295,7 @@ async fn explained(stage: &Stage, number: u64) {
 
 async fn timeline(stage: &Stage) {
     let text = stage.text(CENTRAL, &["timeline", "m"]).await;
-    for step in ["Armed", "Activated", "Bound", "Opened", "Switched", "Redirected", "Completed"] {
+    for step in ["Armed", "Activated", "Bound", "Held", "Opened", "Switched", "Redirected", "Completed"] {
         assert!(text.contains(&format!(" {step} ")), "{step}: {text}");
     }
     let (_, course) = stage.json(CENTRAL, &["timeline", "m"]).await;

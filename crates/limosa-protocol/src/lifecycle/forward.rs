@@ -133,6 +133,7 @@ impl Stepper<'_> {
             self.wait_for_claim(spec.target(), claimed, "the port is on both");
         } else if self.node_has(Role::Target, Step::Bound) {
             self.note_barrier(barrier);
+            self.progress.holders = self.holders();
             self.enter(Phase::Bound);
         } else {
             self.wait_for_agents(&[Role::Target], Step::Bound);
@@ -146,6 +147,13 @@ impl Stepper<'_> {
         } else {
             self.wait_for_agents(&[Role::Target], Step::Switched);
         }
+    }
+
+    /// All but the target, which has itself in hand, that have said that nothing is in their way.
+    fn holders(&self) -> Vec<String> {
+        let can = |node: &NodeStatus| node.role != Role::Target && node.problem.is_none();
+        let nodes = self.migration.status.nodes.iter();
+        nodes.filter(|(_, node)| can(node)).map(|(chassis, _)| chassis.clone()).collect()
     }
 
     pub(super) fn switched(&mut self) {

@@ -198,6 +198,10 @@ pub struct Progress {
     /// had changed them.
     #[serde(skip_serializing_if = "is_zero")]
     pub overwritten: u32,
+    /// The chassis that were asked, when the port was bound on both sides, to send packets for it to the source
+    /// alone: the target waits for them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub holders: Vec<String>,
     /// Since when the guest's interface on a side that was ready has been gone, or its link down.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "lenient::keys")]
     #[cfg_attr(feature = "schema", schemars(with = "BTreeMap<String, Timestamp>"))]

@@ -33,11 +33,13 @@ pub enum Step {
     Bound,
     /// Source: the target has been given the connections that are tracked for the port.
     Carried,
+    /// Any: packets for the port go to the source alone.
+    Held,
     /// Target: packets that arrive without the source reach the guest.
     Opened,
     /// Target: packets that the source mirrors are no longer taken (or will be to the end).
     Switched,
-    /// Any but the target: packets for the port go to the target while OVN has no flow for it.
+    /// Any but the target: packets for the port go to the target, and while both are bound there alone.
     Redirected,
     /// The guest is known to stay on the source ([`Want::Return`](super::Want::Return)): packets for the port go there
     /// while OVN has no flow for it, and the target's gate is shut.

@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use limosa_protocol::cookie::{Cookie, Purpose};
 use limosa_protocol::diff::diff;
 use limosa_protocol::facts::{Installed, Tunnel};
-use limosa_protocol::node::{Carry, OVERLAP, Plan, plan};
+use limosa_protocol::node::{Carry, Plan, REVALIDATION, plan};
 use limosa_protocol::object::{InterfaceStatus, Migration, NodeStatus, Role, Spec, Subject};
 use limosa_protocol::{Facts, Phase, Step, Survey, Vouch};
 use ofpacket::{
@@ -58,6 +58,7 @@ pub(crate) struct Bridge {
     now: Timestamp,
     hide_log_to_phy: bool,
     announced_at: Option<Timestamp>,
+    changed_at: Timestamp,
     /// What the agent has written to the interface's row, in order.
     pub(crate) vouches: Vec<Vouch>,
 }
@@ -79,6 +80,7 @@ impl Bridge {
             now: Timestamp::UNIX_EPOCH,
             hide_log_to_phy: false,
             announced_at: None,
+            changed_at: Timestamp::UNIX_EPOCH,
             vouches: Vec::new(),
         };
         bridge.install_ovn(place);
@@ -139,6 +141,9 @@ impl Bridge {
             if settled {
                 return;
             }
+            if !mods.is_empty() {
+                self.changed_at = self.now;
+            }
             for flow_mod in mods {
                 match flow_mod.command {
                     FlowModCommand::Add => self.add(flow_mod.flow),
@@ -153,6 +158,7 @@ impl Bridge {
         let mut survey = Survey::of(self.flows.values());
         survey.announced_at =
             self.announced_at.map(|at| (migration.status.progress.number, at)).into_iter().collect();
+        survey.changed_at = [(migration.status.progress.number, self.changed_at)].into();
         self.facts.layout = survey.layout;
         if self.hide_log_to_phy {
             self.facts.layout.log_to_phy = None;
@@ -200,11 +206,17 @@ impl Bridge {
     }
 
     pub(crate) fn time_passes(&mut self) {
-        self.time_passes_by(OVERLAP);
+        self.time_passes_by(REVALIDATION);
     }
 
     pub(crate) fn time_passes_by(&mut self, time: SignedDuration) {
         self.now += time + SignedDuration::from_millis(1);
+    }
+
+    /// What ends by itself has ended.
+    pub(crate) fn time_is_over(&mut self) {
+        self.flows.retain(|_, flow| flow.hard_timeout == 0);
+        self.changed_at = self.now;
     }
 
     pub(crate) fn now(&self) -> Timestamp {

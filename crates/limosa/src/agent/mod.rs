@@ -275,7 +275,7 @@ impl Agent {
     }
 
     /// What this chassis is like now; `None` while the switch still tells.
-    async fn look(&mut self) -> Result<Option<(Facts, Survey)>, Problem> {
+    async fn look(&mut self) -> Result<Option<(Facts, Arc<Survey>)>, Problem> {
         let (bridge, mut facts) = self.local.read(&self.chassis)?;
         if self.switch.as_ref().is_none_or(|(connected, _)| *connected != bridge) {
             self.switch = None;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -45,6 +46,8 @@ pub(super) struct Switch {
     /// is concluded from the table.
     read_at: Option<Instant>,
     in_doubt: bool,
+    /// What was seen last, to know since when flows have been as they are.
+    seen: Option<Arc<Survey>>,
     /// The index of OVN's Geneve option, as long as it cannot change. The switch
     /// does not tell of changes, and every answer that is waited for prolongs
     /// the time in which packets come twice.
@@ -87,6 +90,7 @@ impl Switch {
             announced_at: BTreeMap::new(),
             read_at: None,
             in_doubt: false,
+            seen: None,
             geneve_index: None,
             cached: None,
             metrics,
@@ -146,7 +150,7 @@ impl Switch {
     }
 
     /// What the flows say; `None` until the first state is complete.
-    pub(super) async fn survey(&mut self) -> Result<Option<Survey>, Problem> {
+    pub(super) async fn survey(&mut self) -> Result<Option<Arc<Survey>>, Problem> {
         if !self.complete {
             return Ok(None);
         }
@@ -154,11 +158,14 @@ impl Switch {
             self.read().await?;
         }
         self.metrics.monitor_paused.set(self.flows.is_paused().into());
-        let survey = Survey::of(self.flows.iter());
+        let now = to_microseconds(Timestamp::now());
+        let survey = Survey::of(self.flows.iter()).since(self.seen.as_deref(), now);
         if survey.ours.is_empty() {
             self.geneve_index = None;
         }
-        Ok(Some(Survey { announced_at: self.announced_at.clone(), ..survey }))
+        let survey = Arc::new(Survey { announced_at: self.announced_at.clone(), ..survey });
+        self.seen = Some(Arc::clone(&survey));
+        Ok(Some(survey))
     }
 
     /// When [`Self::survey`] should be called again although nothing has changed.

@@ -19,8 +19,8 @@ const MILLISECONDS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0
 const SILENCE: [f64; 8] = [0.05, 0.1, 0.2, 0.5, 1.0, 2.5, 10.0, 60.0];
 
 const ROLES: [&str; 3] = ["Source", "Target", "Bystander"];
-const STEPS: [&str; 8] =
-    ["Armed", "Activated", "Bound", "Carried", "Opened", "Switched", "Redirected", "Cleaned"];
+const STEPS: [&str; 9] =
+    ["Armed", "Activated", "Bound", "Carried", "Held", "Opened", "Switched", "Redirected", "Cleaned"];
 /// Of [`limosa_protocol::object::Problem`], as far as it concerns the whole agent.
 const PROBLEMS: [&str; 5] =
     ["SwitchUnreachable", "OvsdbUnreachable", "NoBridge", "FlowsRefused", "FlowMonitorWrong"];

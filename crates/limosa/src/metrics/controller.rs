@@ -16,11 +16,14 @@ const DURATION: [f64; 10] = [1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600
 
 /// The steps that agents take by what the cluster does, each with the roles that
 /// take it. When a guest announces itself is its hypervisor's affair.
-const TIMED: [(Role, Step); 10] = [
+const TIMED: [(Role, Step); 13] = [
     (Role::Source, Step::Armed),
     (Role::Target, Step::Armed),
     (Role::Target, Step::Bound),
     (Role::Source, Step::Carried),
+    (Role::Source, Step::Held),
+    (Role::Target, Step::Held),
+    (Role::Bystander, Step::Held),
     (Role::Target, Step::Opened),
     (Role::Target, Step::Switched),
     (Role::Source, Step::Redirected),
@@ -259,7 +262,7 @@ fn awaited(migration: &Migration, node: &NodeStatus, step: Step) -> Option<Times
         Step::Armed => phase(Phase::Arming),
         Step::Activated | Step::Returned => None,
         Step::Bound => target(Step::Activated),
-        Step::Carried | Step::Opened => phase(Phase::Bound),
+        Step::Carried | Step::Held | Step::Opened => phase(Phase::Bound),
         Step::Switched | Step::Redirected => target(Step::Opened),
         Step::Cleaned => phase(Phase::RollingBack).or_else(|| phase(Phase::Released)),
     }
@@ -351,6 +354,7 @@ mod tests {
             (Step::Armed, 2),
             (Step::Activated, 10),
             (Step::Bound, 13),
+            (Step::Held, 22),
             (Step::Opened, 25),
             (Step::Switched, 26),
         ] {
@@ -366,7 +370,7 @@ mod tests {
             metrics.step.with_label_values(&labels).get_sample_sum()
         };
         // The source has no step Carried, and a clock that is a second behind.
-        let wanted = [1.0, 1.0, 3.0, 0.0, 5.0, 1.0, 0.0, 0.0, 0.0, 0.0];
+        let wanted = [1.0, 1.0, 3.0, 0.0, 0.0, 2.0, 0.0, 5.0, 1.0, 0.0, 0.0, 0.0, 0.0];
         assert_eq!(TIMED.iter().map(sum).collect::<Vec<_>>(), wanted);
         assert_eq!(metrics.fallbacks.with_label_values(&["without_connections"]).get(), 1);
     }

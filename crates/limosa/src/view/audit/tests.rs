@@ -50,6 +50,11 @@ fn every_role_and_step() {
         "target_takes_both_to_the_end",
         "bystander",
         "bystander_after_the_switch",
+        "source_holds",
+        "bystander_holds",
+        "target_holds",
+        "bystander_steers_to_the_target",
+        "target_closes",
     ] {
         let dump = dump(name);
         let audit = audit(&reading(&dump), None, Timestamp::UNIX_EPOCH);

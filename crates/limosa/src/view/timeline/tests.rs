@@ -33,6 +33,7 @@ fn course() -> Course {
             Role::Source,
             vec![
                 (Step::Armed, 229_800),
+                (Step::Held, 1_703_900),
                 (Step::Carried, 1_704_300),
                 (Step::Redirected, 1_731_000),
                 (Step::Cleaned, 1_933_120),
@@ -45,12 +46,17 @@ fn course() -> Course {
                 (Step::Armed, 214_020),
                 (Step::Activated, 1_510_002),
                 (Step::Bound, 1_580_441),
+                (Step::Held, 1_704_080),
                 (Step::Opened, 1_706_222),
                 (Step::Switched, 1_731_102),
                 (Step::Cleaned, 1_932_870),
             ],
         ),
-        ("ch3", Role::Bystander, vec![(Step::Redirected, 1_730_555), (Step::Cleaned, 1_932_990)]),
+        (
+            "ch3",
+            Role::Bystander,
+            vec![(Step::Held, 1_703_790), (Step::Redirected, 1_730_555), (Step::Cleaned, 1_932_990)],
+        ),
     ] {
         let mut node = NodeStatus::new(role);
         steps.into_iter().for_each(|(step, micros)| node.take(step, at(micros)));

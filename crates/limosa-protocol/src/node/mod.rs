@@ -5,6 +5,10 @@
 //! be, and of the time. Called again after anything has changed, it converges;
 //! it does not matter what was missed in between, or who was restarted.
 
+mod steer;
+
+use std::iter;
+
 use jiff::{SignedDuration, Timestamp};
 use limosa_conntrack::Backends;
 use ofpacket::{Action, Flow};
@@ -20,17 +24,19 @@ use crate::object::{
 use crate::survey::Survey;
 use crate::vouch::Vouch;
 
-/// How long the target takes direct and mirrored packets alike, at least. The
-/// new flows reach the datapath's cache within a revalidation, not all at one
-/// instant; a gap would lose packets, an overlap repeats a few.
-pub const OVERLAP: SignedDuration = SignedDuration::from_millis(20);
+pub use steer::{HOLD_DEADLINE, MAY_STEER, STEER_DEADLINE, UNDER_WAY};
+
+/// How long flows have to stand before the datapath decides by them, at least.
+/// They reach its cache within a revalidation, not all at one instant. Nobody
+/// relies on flows that are younger.
+pub const REVALIDATION: SignedDuration = SignedDuration::from_millis(20);
 
 /// What a revalidator takes for one decision in the datapath's cache, generously:
-/// it sends a packet through all of OVN's tables. The overlap is longer by that.
+/// it sends a packet through all of OVN's tables. The revalidation is longer by that.
 const REVALIDATE: SignedDuration = SignedDuration::from_micros(50);
 
 /// And no longer than this.
-const MAX_OVERLAP: SignedDuration = SignedDuration::from_secs(1);
+const MAX_REVALIDATION: SignedDuration = SignedDuration::from_secs(1);
 
 /// How long the others keep their flows for a target that does not say whether
 /// the guest runs there, once the migration is rolled back.
@@ -294,6 +300,9 @@ impl Planner<'_> {
             self.take_if_settled(&flows, Step::Armed);
         }
         self.carry(to);
+        let steer = self.steer();
+        let steers = steer.is_some();
+        flows.extend(self.write(steer)?);
         if self.target_takes_direct_packets() {
             flows.extend(self.write([self.writer.guard(to)])?);
             // Whoever knows of both sends to the target by itself: a relay would deliver everything twice,
@@ -304,9 +313,28 @@ impl Planner<'_> {
                     relays.map_or_else(|why| vec![Err(why)], |relays| relays.into_iter().map(Ok).collect());
                 flows.extend(self.write(relays)?);
             }
-            self.take_if_settled(&flows, Step::Redirected);
         }
+        self.follow(&flows, steers);
         Ok(flows)
+    }
+
+    /// Whether it is less than that since the port was bound on both sides.
+    fn is_before(&self, time: SignedDuration) -> bool {
+        let bound = self.migration.status.progress.steps.get(&Phase::Bound);
+        bound.is_some_and(|bound| self.now < *bound + time)
+    }
+
+    /// Until then at the latest, after the port was bound on both sides, something is waited for.
+    fn waits_until(&mut self, time: SignedDuration) -> bool {
+        let waits = self.is_before(time);
+        if waits && let Some(bound) = self.migration.status.progress.steps.get(&Phase::Bound) {
+            self.wake(*bound + time);
+        }
+        waits
+    }
+
+    fn wake(&mut self, at: Timestamp) {
+        self.wake_at = Some(self.wake_at.map_or(at, |earlier| earlier.min(at)));
     }
 
     /// Whether every chassis has followed the bind, and sends to both.
@@ -337,10 +365,7 @@ impl Planner<'_> {
     /// Whether what the source tracked is here, or will not come.
     fn has_connections(&mut self) -> bool {
         let carried = self.migration.source().is_some_and(|source| source.has(Step::Carried));
-        let since = self.migration.status.progress.steps.get(&Phase::Bound);
-        let by = since.map(|since| *since + CARRY_DEADLINE).filter(|by| !carried && self.now < *by);
-        self.wake_at = by.or(self.wake_at);
-        by.is_none()
+        carried || !self.waits_until(CARRY_DEADLINE)
     }
 
     fn target(&mut self) -> Result<Vec<Flow>, CannotWrite> {
@@ -383,7 +408,8 @@ impl Planner<'_> {
         };
         let may_open = self.migration.phase().has_reached(Phase::Bound)
             && self.has_ovn_flows(ofport)
-            && self.has_connections();
+            && self.has_connections()
+            && self.has_everybody();
         if !may_open && !self.status.has(Step::Opened) {
             let flows = [
                 self.writer.divert_out(ofport, from),
@@ -392,13 +418,18 @@ impl Planner<'_> {
                 self.writer.gate_direct(),
                 self.writer.guard(from),
             ];
-            return self.write(flows.into_iter().chain(commit.into_iter().map(Ok)));
+            let steer = self.steer_own(false);
+            let flows = self.write(flows.into_iter().chain(commit.into_iter().map(Ok)).chain(steer))?;
+            if self.migration.phase() == Phase::Bound {
+                self.take_once_followed(&flows, Step::Held, SignedDuration::ZERO);
+            }
+            return Ok(flows);
         }
-        let overlap = vec![self.writer.take(from)?, self.writer.divert_in(ofport)];
-        self.take_if_settled(&overlap, Step::Opened);
-        let closes_at = self.status.steps.get(&Step::Opened).map(|opened| *opened + self.overlap());
-        if closes_at.is_none_or(|at| self.now < at) {
-            self.wake_at = closes_at;
+        let steer = self.steer_own(true);
+        let both = [self.writer.take(from), Ok(self.writer.divert_in(ofport))];
+        let overlap = self.write(both.into_iter().chain(steer))?;
+        self.take_once_followed(&overlap, Step::Opened, SignedDuration::ZERO);
+        if !self.status.has(Step::Opened) || !self.is_followed() {
             return Ok(overlap);
         }
         if !self.every_chassis_caught_up() {
@@ -406,24 +437,25 @@ impl Planner<'_> {
             self.take_if_settled(&overlap, Step::Switched);
             return Ok(overlap);
         }
-        let closed = vec![self.writer.take(from)?, self.writer.gate_mirrored()];
-        self.take_if_settled(&closed, Step::Switched);
+        let neither = [self.writer.take(from), Ok(self.writer.gate_mirrored())];
+        let closed = self.write(neither.into_iter().chain(self.steer_own(true)))?;
+        self.take_once_followed(&closed, Step::Switched, SignedDuration::ZERO);
         Ok(closed)
     }
 
-    /// How long until the datapath decides by the flows of the overlap alone.
-    fn overlap(&self) -> SignedDuration {
-        let revalidates =
-            REVALIDATE.saturating_mul(i32::try_from(self.writer.facts.cached).unwrap_or(i32::MAX));
-        (OVERLAP + revalidates).min(MAX_OVERLAP)
+    /// How long until the datapath decides by the flows that stand.
+    fn revalidation(&self) -> SignedDuration {
+        let decisions = i32::try_from(self.writer.facts.cached).unwrap_or(i32::MAX);
+        (REVALIDATION + REVALIDATE.saturating_mul(decisions)).min(MAX_REVALIDATION)
     }
 
     fn bystander(&mut self) -> Result<Vec<Flow>, CannotWrite> {
-        if !self.target_takes_direct_packets() {
-            return self.write([self.writer.guard(&self.migration.spec.from)]);
-        }
-        let flows = self.write([self.writer.guard(self.migration.spec.target())])?;
-        self.take_if_settled(&flows, Step::Redirected);
+        let spec = &self.migration.spec;
+        let to = if self.target_takes_direct_packets() { spec.target() } else { &spec.from };
+        let steer = self.steer();
+        let steers = steer.is_some();
+        let flows = self.write(iter::once(self.writer.guard(to)).chain(steer))?;
+        self.follow(&flows, steers);
         Ok(flows)
     }
 
@@ -432,6 +464,16 @@ impl Planner<'_> {
         if !self.status.has(step) && self.is_settled(flows) {
             self.status.take(step, self.now);
         }
+    }
+
+    /// The same, once the datapath decides by them, and `longer`.
+    fn take_once_followed(&mut self, flows: &[Flow], step: Step, longer: SignedDuration) {
+        if self.status.has(step) || !self.is_settled(flows) {
+            return;
+        }
+        let Some(changed_at) = self.survey.changed_at.get(&self.writer.number) else { return };
+        let at = *changed_at + self.revalidation() + longer;
+        if self.now < at { self.wake(at) } else { self.status.take(step, self.now) }
     }
 
     /// The bridge is seen to hold all of these flows, and no others of this migration.
