@@ -72,6 +72,8 @@ pub(super) async fn watch_objects(
 struct Bridge {
     /// What it holds of the migration.
     flows: Vec<Flow>,
+    /// What was seen last.
+    seen: Option<Survey>,
     /// What was reported last.
     status: Option<NodeStatus>,
 }
@@ -186,6 +188,8 @@ fn settle(
     for _ in 0..MOST_PLANS {
         let now = to_microseconds(Timestamp::now());
         let (facts, survey) = look(bridge, migration, chassis, scene);
+        let survey = survey.since(bridge.seen.as_ref(), now);
+        bridge.seen = Some(survey.clone());
         let Some(plan) = plan(migration, own.as_ref(), &facts, &survey, now) else {
             bridge.flows.clear();
             return None;

@@ -74,7 +74,7 @@ fn as_text() {
 fn as_a_picture() {
     let picture = svg(&course());
     assert!(!picture.contains("vm<1>") && picture.contains("vm&lt;1&gt;"), "names are escaped");
-    assert_eq!(picture.matches("<circle").count(), 21);
+    assert_eq!(picture.matches("<circle").count(), 24);
     insta::assert_snapshot!(picture);
 }
 
