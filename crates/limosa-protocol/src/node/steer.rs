@@ -22,7 +22,7 @@ pub const UNDER_WAY: SignedDuration = SignedDuration::from_millis(100);
 pub const HOLD_DEADLINE: SignedDuration = SignedDuration::from_secs(5);
 
 /// How long after [`Phase::Bound`] a chassis may be told to send one way.
-pub const MAY_STEER: SignedDuration = SignedDuration::from_secs(20);
+pub const MAY_STEER: SignedDuration = SignedDuration::from_secs(10);
 
 /// How long after [`Phase::Bound`] some may still do so whose agents say nothing
 /// more: the last flow has ended by then.
