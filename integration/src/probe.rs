@@ -17,7 +17,7 @@ use rustix::thread::clock_nanosleep_absolute;
 use rustix::time::{ClockId, Timespec};
 use serde::{Deserialize, Serialize};
 
-use crate::clock::{ClockPair, SECOND, monotonic_ns};
+use crate::clock::{ClockPair, MS, SECOND, monotonic_ns};
 use crate::lab::Lab;
 use crate::raw;
 use crate::worker::{Worker, write_result};
@@ -30,6 +30,11 @@ pub const ANSWERED_RATE: u32 = 1000;
 
 /// Packets a second that one prober may send.
 pub const MAX_RATE: u32 = 100_000;
+
+/// At more than that the packets of so many nanoseconds are sent at once, at the same
+/// moments by everybody: each packet by itself would wake every switch on its way, and
+/// two cores had time for nothing else at 10,000 a second from each of three.
+const MOMENT: u64 = MS.unsigned_abs();
 
 /// Packets a second that ask for an answer, of more than that.
 const SAMPLE_RATE: u32 = 100;
@@ -133,13 +138,14 @@ fn as_ns(duration: Duration) -> i64 {
 
 /// To the first address one of `every`, to the second the others.
 fn send(socket: &UdpSocket, to: [SocketAddrV4; 2], every: u64, rate: u32, stop: &AtomicBool) -> Vec<i64> {
-    let start = monotonic_ns();
+    let start = monotonic_ns().unsigned_abs();
     let mut sent = Vec::new();
     while !stop.load(Relaxed) {
         let number = sent.len() as u64;
         // From the start, not from the packet before: being late once does
         // not make all that follow late, and what is overdue goes at once.
-        let due = start + i64::try_from(number).unwrap_or(i64::MAX).saturating_mul(SECOND) / i64::from(rate);
+        let due = start + number.saturating_mul(SECOND.unsigned_abs()) / u64::from(rate);
+        let due = if rate > ANSWERED_RATE { due.next_multiple_of(MOMENT) } else { due }.cast_signed();
         let due = Timespec { tv_sec: due / SECOND, tv_nsec: due % SECOND };
         // Cut short by a signal, it is a little early.
         let _ = clock_nanosleep_absolute(ClockId::Monotonic, &due);
