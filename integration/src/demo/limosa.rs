@@ -24,7 +24,7 @@ const BINARY: &str = "LIMOSA_BIN";
 const METRICS_PORT: usize = 9675;
 
 /// Seconds that one phase may take.
-const PHASE_TIMEOUT: &str = "30";
+const PHASE_TIMEOUT: &str = "120";
 
 /// A step that was taken.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -26,6 +26,9 @@ const PAGE: &str = include_str!("report.html");
 /// Where the page's data goes.
 const DATA_MARK: &str = "/*DATA*/";
 
+/// What a peer sends in so many milliseconds may come twice in a migration.
+const MAY_COME_TWICE: u64 = 5;
+
 /// What the lab ran on.
 #[derive(Debug, Clone, Serialize)]
 pub struct Versions {
@@ -229,6 +232,7 @@ impl Report {
                 "{lost} of {sent} packets are lost at this rate without any migration: choose a lower --rate"
             ));
         }
+        let few = u64::from(self.rate) * MAY_COME_TWICE / 1000;
         for migration in &self.migrations {
             let way = format!("{} to {}", migration.from, migration.to);
             if migration.activation_ms.is_none() {
@@ -241,6 +245,7 @@ impl Report {
                     (peer.lost_before_pause, "lost before the guest's pause"),
                     (peer.lost_after_activation, "lost after the guest was reachable again"),
                     (peer.unanswered * u64::from(answers_all), "not answered by the guest"),
+                    (if peer.duplicates > few { peer.duplicates } else { 0 }, "came twice"),
                 ] {
                     if count > 0 {
                         failures.push(format!("{way}: {name}: {count} of {} packets {what}", peer.sent));
