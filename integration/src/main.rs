@@ -9,7 +9,6 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use limosa_lab::{Lab, LabOptions, chaos, connections, demo, policy, probe, raw, sniff, tcp, worker};
-use tokio::signal::unix::{SignalKind, signal};
 
 #[path = "../guest/echo.rs"]
 mod echo;
@@ -198,15 +197,13 @@ async fn run(command: Command) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Runs what ends with a report, which has said why if it is not ok. Ctrl-C
-/// drops it, and with it the lab.
+/// Runs what ends with a report, which has said why if it is not ok. Ctrl-C and
+/// SIGTERM drop it, and with it the lab.
 async fn judged(run: impl Future<Output = Result<bool>>) -> Result<ExitCode> {
+    let terminated = worker::terminated()?;
     let ok = tokio::select! {
         ok = run => ok?,
-        interrupted = tokio::signal::ctrl_c() => {
-            interrupted.context("catch SIGINT")?;
-            bail!("interrupted");
-        }
+        () = terminated => bail!("interrupted"),
     };
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -220,10 +217,10 @@ async fn measure(run: impl FnOnce(&AtomicBool) -> Result<()> + Send + 'static) -
 async fn up(chassis: usize) -> Result<()> {
     let lab = Lab::start(LabOptions { chassis, ..LabOptions::default() }).await?;
     // Before anybody can know that there is something to interrupt.
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    let terminated = worker::terminated()?;
     println!("directory: {}", lab.dir().display());
     println!("enter:     {} bash", lab.enter("ch1"));
     println!("It ends with Ctrl-C.");
-    interrupt.recv().await;
+    terminated.await;
     Ok(())
 }

@@ -44,17 +44,28 @@ pub fn binary() -> Result<PathBuf> {
 /// When the signals cannot be caught. Needs a tokio runtime.
 pub fn until_terminated() -> Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
+    let (raised, terminated) = (Arc::clone(&stop), terminated()?);
+    tokio::spawn(async move {
+        terminated.await;
+        raised.store(true, Ordering::Relaxed);
+    });
+    Ok(stop)
+}
+
+/// Comes to its end on SIGTERM or SIGINT, from now on.
+///
+/// # Errors
+///
+/// When the signals cannot be caught. Needs a tokio runtime.
+pub fn terminated() -> Result<impl Future<Output = ()>> {
     let mut term = signal(SignalKind::terminate()).context("catch SIGTERM")?;
     let mut int = signal(SignalKind::interrupt()).context("catch SIGINT")?;
-    let raised = Arc::clone(&stop);
-    tokio::spawn(async move {
+    Ok(async move {
         tokio::select! {
             _ = term.recv() => {}
             _ = int.recv() => {}
         }
-        raised.store(true, Ordering::Relaxed);
-    });
-    Ok(stop)
+    })
 }
 
 /// Writes a measurement's result.

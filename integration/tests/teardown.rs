@@ -9,7 +9,7 @@ use std::time::Duration;
 use limosa_lab::{Lab, LabOptions};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 use tokio::task::spawn_blocking;
 
 /// The processes in a PID namespace, and a pidfd of each.
@@ -81,11 +81,13 @@ async fn a_lab_dies_with_an_owner_that_is_killed() {
 }
 
 #[tokio::test]
-async fn a_lab_ends_in_order_on_ctrl_c() {
-    let (mut owner, dir) = spawn_blocking(owner).await.unwrap();
-    let pid = Pid::from_raw(owner.id().cast_signed()).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
-    let status = spawn_blocking(move || owner.wait().unwrap()).await.unwrap();
-    assert!(status.success());
-    assert!(!dir.exists());
+async fn a_lab_ends_in_order_on_ctrl_c_and_on_sigterm() {
+    for signal in [Signal::INT, Signal::TERM] {
+        let (mut owner, dir) = spawn_blocking(owner).await.unwrap();
+        let pid = Pid::from_raw(owner.id().cast_signed()).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+        let status = spawn_blocking(move || owner.wait().unwrap()).await.unwrap();
+        assert!(status.success(), "{signal:?}: {status}");
+        assert!(!dir.exists(), "{signal:?}");
+    }
 }
