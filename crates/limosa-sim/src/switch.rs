@@ -122,9 +122,7 @@ impl Switch {
 
     /// The rules without those whose time is over; none if there are no such.
     pub(crate) fn without_ended(&mut self, now: Time) -> Option<Vec<Rc<Rule>>> {
-        let (over, ends) = std::mem::take(&mut self.ends).into_iter().partition(|(_, at)| *at <= now);
-        self.ends = ends;
-        let over: Vec<(FlowKey, Time)> = over;
+        let over: Vec<_> = self.ends.extract_if(.., |(_, at)| *at <= now).collect();
         let ended =
             |rule: &Rc<Rule>| rule.flow.hard_timeout > 0 && over.iter().any(|(key, _)| *key == rule.key);
         let rules = &self.table.rules;

@@ -301,7 +301,6 @@ impl Planner<'_> {
         }
         self.carry(to);
         let steer = self.steer();
-        let steers = steer.is_some();
         flows.extend(self.write(steer)?);
         if self.target_takes_direct_packets() {
             flows.extend(self.write([self.writer.guard(to)])?);
@@ -314,7 +313,7 @@ impl Planner<'_> {
                 flows.extend(self.write(relays)?);
             }
         }
-        self.follow(&flows, steers);
+        self.follow(&flows);
         Ok(flows)
     }
 
@@ -453,9 +452,8 @@ impl Planner<'_> {
         let spec = &self.migration.spec;
         let to = if self.target_takes_direct_packets() { spec.target() } else { &spec.from };
         let steer = self.steer();
-        let steers = steer.is_some();
         let flows = self.write(iter::once(self.writer.guard(to)).chain(steer))?;
-        self.follow(&flows, steers);
+        self.follow(&flows);
         Ok(flows)
     }
 

@@ -9,7 +9,8 @@
 use jiff::SignedDuration;
 use ofpacket::Flow;
 
-use super::Planner;
+use super::{Planner, is_for};
+use crate::cookie::Purpose;
 use crate::flows::{CannotWrite, STEERS_FOR};
 use crate::object::{Migration, NodeStatus, Phase, Role, Step};
 
@@ -58,8 +59,9 @@ impl Planner<'_> {
 
     /// Takes the steps of a chassis that sends somewhere else. The target takes
     /// mirrored packets until all of a holder's have come.
-    pub(super) fn follow(&mut self, flows: &[Flow], steers: bool) {
+    pub(super) fn follow(&mut self, flows: &[Flow]) {
         let holder = self.is_holder() && self.migration.phase() == Phase::Bound;
+        let steers = flows.iter().any(|flow| is_for(flow, Purpose::Steer));
         match self.target_takes_direct_packets() {
             true if holder => self.take_once_followed(flows, Step::Redirected, UNDER_WAY),
             true => self.take_if_settled(flows, Step::Redirected),

@@ -79,7 +79,7 @@ impl Look {
 impl Bridge {
     /// Reads all there is: the flows, and where OVN's option is.
     pub(crate) async fn read(&self) -> Result<Reading, Problem> {
-        let failed = |error| switch::unreachable(&self.socket, &error);
+        let failed = |error: openflow_rs::Error| switch::unreachable(&self.socket, &error);
         let asked = async {
             let geneve_index = switch::geneve_index(&self.client).await?;
             Ok((geneve_index, self.client.dump_flows(None, 0, 0).await?))

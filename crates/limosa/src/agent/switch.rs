@@ -1,6 +1,7 @@
 //! The integration bridge, followed: its flows, and what the switch tells.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,8 +50,8 @@ pub(super) struct Switch {
     /// What was seen last, to know since when flows have been as they are.
     seen: Option<Arc<Survey>>,
     /// The index of OVN's Geneve option, as long as it cannot change. The switch
-    /// does not tell of changes, and every answer that is waited for prolongs
-    /// the time in which packets come twice.
+    /// does not tell of changes, and one that is given thousands of flows lets
+    /// every question wait, and the hand-over with it.
     geneve_index: Option<u8>,
     /// Decisions in the datapath's cache, as far as ovs-vswitchd has said it.
     cached: Option<u32>,
@@ -213,7 +214,7 @@ impl Switch {
 
     /// Reads our flows from the switch and adds up what they have counted.
     async fn count(&self) -> Result<Vec<FlowStats>, Problem> {
-        let flows = ours(&self.client).await.map_err(|error| self.lost(&error.to_string()))?;
+        let flows = ours(&self.client).await.map_err(|error| unreachable(&self.socket, &error))?;
         self.metrics.count(&flows);
         Ok(flows)
     }
@@ -222,7 +223,7 @@ impl Switch {
     pub(super) async fn geneve_index(&mut self) -> Result<Option<u8>, Problem> {
         if self.geneve_index.is_none() {
             let asked = geneve_index(&self.client).await;
-            self.geneve_index = asked.map_err(|error| self.lost(&error.to_string()))?;
+            self.geneve_index = asked.map_err(|error| unreachable(&self.socket, &error))?;
         }
         Ok(self.geneve_index)
     }
@@ -260,15 +261,8 @@ impl Switch {
                 Err(Problem::new("FlowsRefused", message))
             }
             // Done or not, the flow monitor will show it.
-            Err(error) => Err(self.lost(&error.to_string())),
+            Err(error) => Err(unreachable(&self.socket, &error)),
         }
-    }
-
-    fn lost(&self, error: &str) -> Problem {
-        Problem::new(
-            "SwitchUnreachable",
-            format!("{} does not answer: {error}: is ovs-vswitchd running?", self.socket),
-        )
     }
 }
 
@@ -308,7 +302,14 @@ pub(super) async fn connect(
             if let Some(metrics) = metrics {
                 metrics.links.error("switch", error.label());
             }
-            Err(unreachable(&said, &error))
+            Err(match error {
+                // It names the socket, and asks for what else can be wrong.
+                openflow_rs::Error::Connect { .. } => Problem::new(
+                    "SwitchUnreachable",
+                    format!("{error}, and that --ovs-rundir is its run directory"),
+                ),
+                _ => unreachable(&said, &error),
+            })
         }
     }
 }
@@ -320,13 +321,9 @@ pub(super) async fn geneve_index(client: &Client) -> Result<Option<u8>, openflow
     Ok(ours.and_then(|map| u8::try_from(map.index).ok()))
 }
 
-pub(super) fn unreachable(socket: &str, error: &openflow_rs::Error) -> Problem {
-    Problem::new(
-        "SwitchUnreachable",
-        format!(
-            "no OpenFlow 1.5 connection to {socket}: {error}: is ovs-vswitchd running, and is --ovs-rundir its run directory?"
-        ),
-    )
+/// The error says what to do.
+pub(super) fn unreachable(socket: &str, error: &impl Display) -> Problem {
+    Problem::new("SwitchUnreachable", format!("{socket}: {error}"))
 }
 
 async fn ours(client: &Client) -> Result<Vec<FlowStats>, openflow_rs::Error> {
