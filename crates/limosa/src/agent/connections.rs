@@ -156,17 +156,10 @@ impl Job {
         let checks_sequence = checks_sequence(&self.ovs_rundir, &self.datapath).await?;
         let mut connections = Connections::default();
         let mut backends = carry.backends.clone();
-        let mut batch = Vec::with_capacity(BATCH + 2);
-        for frames in frames(&dump, carry.zone, checks_sequence, &mut backends) {
-            match frames {
-                Ok(frames) => {
-                    connections.carried += u32::from(!frames.is_empty());
-                    let packet = |frame| PacketOut::new(PortNo::CONTROLLER, carry.actions.clone(), frame);
-                    batch.extend(frames.into_iter().map(packet));
-                }
-                Err(why) => *connections.refused.entry(why.to_owned()).or_default() += 1,
-            }
-            if batch.len() >= BATCH {
+        let mut batch = Vec::with_capacity(BATCH);
+        for frame in frames(&dump, carry.zone, checks_sequence, &mut connections, &mut backends) {
+            batch.push(PacketOut::new(PortNo::CONTROLLER, carry.actions.clone(), frame));
+            if batch.len() == BATCH {
                 self.send(std::mem::take(&mut batch)).await?;
             }
         }
@@ -191,29 +184,32 @@ impl Job {
     }
 }
 
-/// What is sent for each entry of the zone, or why nothing is; [`MAX_CONNECTIONS`] of them at most.
+/// What is sent for the entries of the zone, [`MAX_CONNECTIONS`] of them at most, and what becomes of each.
 fn frames<'a>(
     dump: &'a str,
     zone: u16,
     checks_sequence: bool,
+    connections: &'a mut Connections,
     backends: &'a mut Backends,
-) -> impl Iterator<Item = Result<Vec<Vec<u8>>, &'static str>> + use<'a> {
-    let mut carried = 0;
+) -> impl Iterator<Item = Vec<u8>> + use<'a> {
     // A dump without a zone of its own prints every entry.
     let of_zone =
         move |entry: &Result<Connection, _>| entry.as_ref().map_or(true, |entry| entry.zone == zone);
-    limosa_conntrack::parse(dump).filter(of_zone).map(move |entry| {
+    limosa_conntrack::parse(dump).filter(of_zone).flat_map(move |entry| {
         let frames = match &entry {
             Ok(connection) if connection.protocol == TCP && checks_sequence => Err("sequence_check"),
-            Ok(_) if carried == MAX_CONNECTIONS => Err("too_many"),
+            Ok(_) if connections.carried == MAX_CONNECTIONS => Err("too_many"),
             Ok(connection) => connection.frames(backends).map_err(limosa_conntrack::Refusal::label),
             Err(error) => {
                 tracing::debug!(%error, "an entry of the connection tracker");
                 Err("unreadable")
             }
         };
-        carried += u32::from(frames.as_ref().is_ok_and(|frames| !frames.is_empty()));
-        frames
+        match &frames {
+            Ok(frames) => connections.carried += u32::from(!frames.is_empty()),
+            Err(why) => *connections.refused.entry((*why).to_owned()).or_default() += 1,
+        }
+        frames.unwrap_or_default()
     })
 }
 
@@ -248,17 +244,9 @@ mod tests {
         };
         // The last hundred are another zone's.
         let dump: String = (0..MAX_CONNECTIONS + 2 * MORE).map(entry).collect();
-        let mut backends = Backends::default();
-        let (mut carried, mut too_many) = (0, 0);
-        for frames in frames(&dump, 9, false, &mut backends) {
-            match frames {
-                Ok(frames) => carried += u32::from(!frames.is_empty()),
-                Err(why) => {
-                    assert_eq!(why, "too_many");
-                    too_many += 1;
-                }
-            }
-        }
-        assert_eq!((carried, too_many), (MAX_CONNECTIONS, MORE));
+        let (mut connections, mut backends) = (Connections::default(), Backends::default());
+        assert!(frames(&dump, 9, false, &mut connections, &mut backends).count() >= MAX_CONNECTIONS as usize);
+        assert_eq!(connections.carried, MAX_CONNECTIONS);
+        assert_eq!(connections.refused, BTreeMap::from([("too_many".to_owned(), MORE)]));
     }
 }
