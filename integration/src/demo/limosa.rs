@@ -1,13 +1,16 @@
 //! Limosa in a lab: an agent on every chassis, one controller, and the verbs
 //! of its command line.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use jiff::Timestamp;
+use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio::task::spawn_blocking;
 
 use crate::clock::ClockPair;
 use crate::holder::ROOT;
@@ -241,6 +244,23 @@ impl Limosa {
     /// The controller.
     pub fn controller(&self) -> Option<&LabProcess> {
         self.process("controller")
+    }
+
+    /// Stops the clock of one of the processes while it does not write to the
+    /// store: nobody else could, until it goes on.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub async fn pause(&self, process: &LabProcess) -> Result<()> {
+        let path = self.store.join(".lock");
+        let locked = move || -> Result<File> {
+            let file = File::options().append(true).open(&path)?;
+            flock(&file, FlockOperation::LockExclusive)?;
+            Ok(file)
+        };
+        let _lock = spawn_blocking(locked).await.context("wait for the store")?.context("lock the store")?;
+        process.pause().await
     }
 
     fn process(&self, name: &str) -> Option<&LabProcess> {

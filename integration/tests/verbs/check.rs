@@ -154,7 +154,7 @@ async fn what_is_wrong_with_a_chassis() {
     command.arg("--store").arg(stage.limosa.store());
     let agent = lab.spawn_in("ch1", &command).await.unwrap();
     finds(&stage, "ch1", &asked, &[]).await;
-    agent.pause().await.unwrap();
+    stage.limosa.pause(&agent).await.unwrap();
     finds(&stage, "ch1", &asked, &[AGENT_HANGS]).await;
     agent.kill(Signal::KILL).unwrap();
     agent.wait_exit(DEADLINE).await.unwrap();

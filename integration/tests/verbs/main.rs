@@ -197,7 +197,7 @@ async fn a_migration_is_looked_at_from_every_side() {
     controllers[0].pause().unwrap();
     // The target waits for the source to send one way; the others do.
     let source_agent = stage.limosa.agent("ch1").unwrap();
-    source_agent.pause().await.unwrap();
+    limosa.pause(source_agent).await.unwrap();
     controllers[1].resume().unwrap();
     stage.holds("ch3", 2).await;
     stage.assert_right("ch3", &["guard", "steer"]).await;
@@ -237,7 +237,7 @@ async fn a_migration_is_looked_at_from_every_side() {
 async fn tampered_flows_are_pointed_at(stage: &Stage, number: u64) {
     let (lab, agent) = (&stage.lab, stage.limosa.agent("ch2").unwrap());
     let cookie = |low: u64| format!("{:#x}", 0x4c49_4d4f_0000_0000_u64 | number << 8 | low);
-    agent.pause().await.unwrap();
+    stage.limosa.pause(agent).await.unwrap();
     let ofctl = async |command: &str, flow: String| lab.ofctl("ch2", command, &[&flow]).await.unwrap();
     // The gate from the interface is target's (2 << 6) and of purpose 3, that for mirrored packets of 4.
     ofctl("del-flows", format!("cookie={}/-1", cookie(0x83))).await;

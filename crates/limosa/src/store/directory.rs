@@ -18,8 +18,10 @@ use futures::StreamExt;
 use inotify::{Inotify, WatchMask};
 use limosa_protocol::object::{Migration, NodeStatus, Progress, Spec, Want};
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::Instant;
 
 use super::kept::{Kept, Notice};
 use super::{Key, Limits, Snapshot, Store, StoreError, ended_before, with_target, with_want};
@@ -28,6 +30,10 @@ const LOCK: &str = ".lock";
 const TEMPORARY: &str = ".tmp-";
 /// A status grows by some hundred bytes per chassis; a thousand fit.
 const MAX_OBJECT_BYTES: u64 = 1 << 20;
+/// How long somebody else may write; one write takes milliseconds.
+const LOCK_DEADLINE: Duration = Duration::from_secs(10);
+/// How soon a lock that somebody has is tried again.
+const LOCK_AGAIN: Duration = Duration::from_millis(2);
 /// How often the directory is looked at without any event.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
@@ -60,11 +66,13 @@ impl Directory {
         let (path, watched, events) = blocking(move || {
             let (watched, events) = begin_to_watch(&path)?;
             // Nobody writes while the lock is held: temporary files are left over.
-            let _lock = lock(&path)?;
-            for file in files(&path)? {
-                let file = file?;
-                if is_temporary(&file) {
-                    fs::remove_file(&file).map_err(io_error("remove", &file))?;
+            // Who wants to read does not wait for somebody who holds it.
+            if let Some(_lock) = try_lock(&path)? {
+                for file in files(&path)? {
+                    let file = file?;
+                    if is_temporary(&file) {
+                        fs::remove_file(&file).map_err(io_error("remove", &file))?;
+                    }
                 }
             }
             Ok((path, watched, events))
@@ -114,10 +122,9 @@ impl Directory {
         key: &Key,
         work: impl FnOnce(&Path, &Path, Migration) -> Result<(), StoreError> + Send + 'static,
     ) -> Result<(), StoreError> {
-        let (path, key) = (self.path.clone(), key.clone());
-        blocking(move || {
-            let file = object_file(&path, &key.name)?;
-            let _lock = lock(&path)?;
+        let key = key.clone();
+        self.exclusively(move |path| {
+            let file = object_file(path, &key.name)?;
             if !file.exists() {
                 return Err(StoreError::NotFound(key.name));
             }
@@ -125,7 +132,21 @@ impl Directory {
             if migration.metadata.uid != key.uid {
                 return Err(StoreError::NotFound(key.name));
             }
-            work(&path, &file, migration)
+            work(path, &file, migration)
+        })
+        .await
+    }
+
+    /// Does something with the directory while nobody else writes.
+    async fn exclusively<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Path) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let path = self.path.clone();
+        let lock = lock(&path).await?;
+        blocking(move || {
+            let _lock = lock;
+            work(&path)
         })
         .await
     }
@@ -140,15 +161,14 @@ impl Drop for Directory {
 #[async_trait]
 impl Store for Directory {
     async fn create(&self, migration: Migration) -> Result<Migration, StoreError> {
-        let (path, room) = (self.path.clone(), self.snapshots.borrow().check_room(self.limits));
-        blocking(move || {
-            let file = object_file(&path, &migration.metadata.name)?;
-            let _lock = lock(&path)?;
+        let room = self.snapshots.borrow().check_room(self.limits);
+        self.exclusively(move |path| {
+            let file = object_file(path, &migration.metadata.name)?;
             if file.exists() {
                 return Err(StoreError::Exists(migration.metadata.name));
             }
             room?;
-            write(&path, &file, &migration)?;
+            write(path, &file, &migration)?;
             Ok(migration)
         })
         .await
@@ -365,8 +385,28 @@ fn make_lock(directory: &Path) -> Result<(), StoreError> {
     File::options().create(true).append(true).open(&path).map(drop).map_err(io_error("lock", &path))
 }
 
-/// Does not make the lock file: a directory without one is no store.
-fn lock(directory: &Path) -> Result<File, StoreError> {
+/// Waits for the lock, but not for ever: whoever holds it may have been stopped.
+async fn lock(directory: &Path) -> Result<File, StoreError> {
+    let deadline = Instant::now() + LOCK_DEADLINE;
+    loop {
+        let path = directory.to_owned();
+        if let Some(file) = blocking(move || try_lock(&path)).await? {
+            return Ok(file);
+        }
+        if Instant::now() >= deadline {
+            let why = format!(
+                "another process has held it for {} s (`lslocks` says which): is it stopped, or its disk?",
+                LOCK_DEADLINE.as_secs()
+            );
+            let late = io::Error::new(io::ErrorKind::TimedOut, why);
+            return Err(io_error("lock", &directory.join(LOCK))(late));
+        }
+        tokio::time::sleep(LOCK_AGAIN).await;
+    }
+}
+
+/// None while somebody else has it. Does not make the lock file: a directory without one is no store.
+fn try_lock(directory: &Path) -> Result<Option<File>, StoreError> {
     let path = directory.join(LOCK);
     let file = match File::options().append(true).open(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -374,8 +414,10 @@ fn lock(directory: &Path) -> Result<File, StoreError> {
         }
         file => file.map_err(io_error("lock", &path))?,
     };
-    flock(&file, FlockOperation::LockExclusive).map_err(|e| io_error("lock", &path)(e.into()))?;
-    Ok(file)
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::WOULDBLOCK) => Ok(None),
+        locked => locked.map(|()| Some(file)).map_err(|e| io_error("lock", &path)(e.into())),
+    }
 }
 
 fn object_file(directory: &Path, name: &str) -> Result<PathBuf, StoreError> {

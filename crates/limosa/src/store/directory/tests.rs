@@ -46,6 +46,25 @@ async fn two_processes_share_a_store_and_lose_nothing() {
     assert!(hidden.is_empty(), "{hidden:?}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_process_that_keeps_the_lock_is_not_waited_for_for_ever() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Directory::open_or_create(dir.path()).await.unwrap();
+    let object = migration("m1");
+    store.create(object.clone()).await.unwrap();
+    let stopped = lock(dir.path()).await.unwrap();
+
+    let reader = Directory::open(dir.path(), Limits::NONE).await.unwrap();
+    assert!(reader.watch().borrow().migrations.contains_key("m1"));
+    let late = store.set_want(&Key::of(&object), Want::Return).await.unwrap_err();
+    let said = "another process has held it for 10 s (`lslocks` says which)";
+    assert!(late.to_string().contains(said), "{late}");
+    assert_eq!(read(&dir.path().join("m1.json")).unwrap(), object);
+
+    drop(stopped);
+    store.set_want(&Key::of(&object), Want::Return).await.unwrap();
+}
+
 #[tokio::test]
 async fn an_object_is_told_from_a_later_one_of_its_name() {
     let dir = tempfile::tempdir().unwrap();
