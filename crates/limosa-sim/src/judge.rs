@@ -149,12 +149,14 @@ impl World {
         }
     }
 
-    /// OVN has its flows there.
+    /// OVN has its flows there, if it has heard of all ports: it may have been in
+    /// the middle of something else when they changed.
     pub(crate) fn restored(&mut self, chassis: usize) {
         let version = self.switches[chassis].table.version;
-        let hole = self.ovn[chassis].hole;
+        let ovn = &self.ovn[chassis];
+        let complete = !ovn.hole && ovn.ports == self.switches[chassis].ports;
         let disturbance = &mut self.ledger.disturbed[chassis];
-        if disturbance.active && disturbance.restored.is_none() && !hole {
+        if disturbance.active && disturbance.restored.is_none() && complete {
             disturbance.restored = Some(version);
         }
     }

@@ -72,7 +72,7 @@ pub(crate) struct OvnController {
     /// Its flows stand; false until it has connected to the switch.
     pub(crate) installed: bool,
     sb: Rc<Sb>,
-    ports: Vec<(u32, Port)>,
+    pub(crate) ports: Vec<(u32, Port)>,
     base: Vec<Rc<Rule>>,
     /// Chassis that packets for the guest go to, and the interface here.
     remote: Vec<usize>,
