@@ -5,12 +5,13 @@
 //! over the old one: a reader sees the old object or the new one, and a full
 //! disk loses neither. Watchers are told by inotify.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -24,7 +25,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::Instant;
 
 use super::kept::{Kept, Notice};
-use super::{Key, Limits, Snapshot, Store, StoreError, ended_before, with_target, with_want};
+use super::{Key, Limits, Snapshot, Store, StoreError, continues, ended_before, with_target, with_want};
 
 const LOCK: &str = ".lock";
 const TEMPORARY: &str = ".tmp-";
@@ -44,6 +45,8 @@ pub(crate) struct Directory {
     limits: Limits,
     snapshots: watch::Receiver<Arc<Snapshot>>,
     watcher: JoinHandle<()>,
+    /// The controller's part as this process has written it last.
+    written: Mutex<BTreeMap<Key, Progress>>,
 }
 
 impl Directory {
@@ -84,7 +87,7 @@ impl Directory {
         let (sender, snapshots) = watch::channel(Arc::new(first.snapshot(None)));
         let events = events.into_event_stream(vec![0; 4096]).map_err(io_error("watch", &path))?;
         let watcher = tokio::spawn(follow(path.clone(), limits, watched, events, sender, notice));
-        Ok(Self { path, limits, snapshots, watcher })
+        Ok(Self { path, limits, snapshots, watcher, written: Mutex::default() })
     }
 
     async fn change(
@@ -114,6 +117,19 @@ impl Directory {
             None => Ok(()),
         })
         .await
+    }
+
+    fn written(&self) -> MutexGuard<'_, BTreeMap<Key, Progress>> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the controller's part of an object is, as far as this process knows.
+    fn base(&self, key: &Key) -> Option<Progress> {
+        let snapshot = self.snapshots.borrow();
+        let mut written = self.written();
+        written.retain(|key, _| snapshot.migrations.contains_key(&key.name));
+        let shown = || Some(snapshot.migrations.get(&key.name)?.status.progress.clone());
+        written.get(key).cloned().or_else(shown)
     }
 
     /// Does something with an object and its file while nobody else does.
@@ -175,7 +191,27 @@ impl Store for Directory {
     }
 
     async fn put_progress(&self, key: &Key, progress: Progress) -> Result<(), StoreError> {
-        self.change(key, |migration| migration.status.progress = progress).await
+        let base = self.base(key);
+        let (name, new) = (key.name.clone(), progress.clone());
+        let result = self
+            .locked(key, move |path, file, mut migration| {
+                let there = &migration.status.progress;
+                if *there == new {
+                    return Ok(());
+                }
+                if base.is_some_and(|base| base != *there) || !continues(there, &new) {
+                    return Err(StoreError::Conflict(name));
+                }
+                migration.status.progress = new;
+                write(path, file, &migration)
+            })
+            .await;
+        match &result {
+            Ok(()) => drop(self.written().insert(key.clone(), progress)),
+            Err(StoreError::Conflict(_)) => drop(self.written().remove(key)),
+            Err(_) => {}
+        }
+        result
     }
 
     async fn put_node(&self, key: &Key, chassis: &str, status: NodeStatus) -> Result<(), StoreError> {

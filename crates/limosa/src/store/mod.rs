@@ -72,7 +72,8 @@ pub(crate) trait Store: Send + Sync {
     /// Adds an object, whose name must be free; returns it as it is in the store,
     /// which may choose `metadata.uid` and the time by itself.
     async fn create(&self, migration: Migration) -> Result<Migration, StoreError>;
-    /// Writes the controller's part of the status.
+    /// Writes the controller's part of the status: on top of what this process has written or seen last, or not at all,
+    /// for two controllers may each believe for a moment that they lead.
     async fn put_progress(&self, key: &Key, progress: Progress) -> Result<(), StoreError>;
     /// Writes one chassis' part of the status.
     async fn put_node(&self, key: &Key, chassis: &str, status: NodeStatus) -> Result<(), StoreError>;
@@ -109,6 +110,12 @@ fn with_want(name: &str, spec: &Spec, want: Want) -> Result<Option<Spec>, StoreE
         Want::Return => Err(StoreError::Returning(name.to_owned())),
         _ => Ok(Some(Spec { want, ..spec.clone() })),
     }
+}
+
+/// Whether this can have been decided on top of `base`, of which no step is ever undone. What another controller has
+/// written late may have been seen only after the decision.
+fn continues(base: &Progress, progress: &Progress) -> bool {
+    base.steps.iter().all(|(phase, at)| progress.steps.get(phase) == Some(at))
 }
 
 /// Whether a migration has ended at least so long ago.

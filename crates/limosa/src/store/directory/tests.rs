@@ -1,6 +1,7 @@
 //! Several processes, one directory, and what may become of it.
 
 use jiff::Timestamp;
+use limosa_protocol::Phase;
 use limosa_protocol::object::{Role, Spec, Step};
 use uuid::Uuid;
 
@@ -44,6 +45,40 @@ async fn two_processes_share_a_store_and_lose_nothing() {
     until(&mut two.watch(), all).await;
     let hidden: Vec<_> = files(&one.path).unwrap().map(Result::unwrap).filter(|f| is_temporary(f)).collect();
     assert!(hidden.is_empty(), "{hidden:?}");
+}
+
+#[tokio::test]
+async fn a_controller_does_not_overwrite_what_another_one_has_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = Directory::open_or_create(dir.path()).await.unwrap();
+    let object = first.create(migration("m1")).await.unwrap();
+    let key = Key::of(&object);
+    let second = Directory::open(dir.path(), Limits::NONE).await.unwrap();
+    until(&mut first.watch(), |snapshot| snapshot.migrations.contains_key("m1")).await;
+    let after = |phases: &[Phase]| {
+        let mut progress = Progress::default();
+        phases.iter().for_each(|phase| progress.enter(*phase, Timestamp::UNIX_EPOCH));
+        progress
+    };
+    let armed = [Phase::Arming, Phase::Armed];
+    first.put_progress(&key, after(&armed)).await.unwrap();
+    until(&mut second.watch(), |s| s.migrations["m1"].phase() == Phase::Armed).await;
+    let activated = [&armed[..], &[Phase::Activated]].concat();
+    let bound = [&activated[..], &[Phase::Bound]].concat();
+    second.put_progress(&key, after(&activated)).await.unwrap();
+    second.put_progress(&key, after(&bound)).await.unwrap();
+
+    let late = first.put_progress(&key, after(&activated)).await;
+    assert!(matches!(late, Err(StoreError::Conflict(_))), "{late:?}");
+    assert_eq!(read(&dir.path().join("m1.json")).unwrap().phase(), Phase::Bound);
+    // It has seen by now what it did not know when it decided.
+    until(&mut first.watch(), |s| s.migrations["m1"].phase() == Phase::Bound).await;
+    let late = first.put_progress(&key, after(&activated)).await;
+    assert!(matches!(late, Err(StoreError::Conflict(_))), "{late:?}");
+    // It goes on from there, and then the other one is late.
+    first.put_progress(&key, after(&[&bound[..], &[Phase::Released]].concat())).await.unwrap();
+    let late = second.put_progress(&key, after(&[&bound[..], &[Phase::Switched]].concat())).await;
+    assert!(matches!(late, Err(StoreError::Conflict(_))), "{late:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -186,7 +221,7 @@ async fn too_many_objects_take_nothing_from_those_that_are_under_way() {
     let mut armed = migration("armed");
     armed.metadata.creation_timestamp = Timestamp::now();
     armed.status.progress.number = 1;
-    armed.status.progress.enter(limosa_protocol::Phase::Armed, Timestamp::UNIX_EPOCH);
+    armed.status.progress.enter(Phase::Armed, Timestamp::UNIX_EPOCH);
     let armed = person.create(armed).await.unwrap();
     for name in ["m1", "m2", "m3"] {
         person.create(migration(name)).await.unwrap();
@@ -206,7 +241,7 @@ async fn too_many_objects_take_nothing_from_those_that_are_under_way() {
     // What has ended makes room.
     let ended = Key::of(&program.watch().borrow().migrations["m1"]);
     let mut progress = Progress::default();
-    progress.enter(limosa_protocol::Phase::Rejected, Timestamp::UNIX_EPOCH);
+    progress.enter(Phase::Rejected, Timestamp::UNIX_EPOCH);
     program.put_progress(&ended, progress).await.unwrap();
     until(&mut watch, |s| s.migrations.get("m1").is_some_and(|m| m.phase().is_final())).await;
     program.create(migration("m4")).await.unwrap();

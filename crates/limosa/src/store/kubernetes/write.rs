@@ -7,6 +7,7 @@ use kube::api::{DynamicObject, Patch, PatchParams};
 use limosa_protocol::object::{FINALIZER, Migration, NodeStatus, Progress, Spec};
 use serde_json::{Map, Value, json};
 
+use super::super::continues;
 use super::{ENDED, Key, Kubernetes, REQUESTER, StoreError, follow, in_time, split};
 
 /// The field manager of the controller's part of the status.
@@ -246,12 +247,6 @@ impl Kubernetes {
     fn written(&self) -> MutexGuard<'_, BTreeMap<Key, Written>> {
         self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Whether this can have been decided on top of `base`, of which no step is ever undone. What a leader before has written
-/// late may have been seen only after the decision.
-fn continues(base: &Progress, progress: &Progress) -> bool {
-    base.steps.iter().all(|(phase, at)| progress.steps.get(phase) == Some(at))
 }
 
 /// Whether the object was seen in a later state than `version`. The numbers are
