@@ -146,6 +146,7 @@ impl Controller<'_> {
         });
         let written: Vec<_> = stream::iter(written.collect::<Vec<_>>()).buffered(AT_ONCE).collect().await;
         let mut failed = BTreeSet::new();
+        let mut conflict = false;
         for (i, key, progress, result) in written {
             let migration = &mut migrations[i];
             match result {
@@ -165,11 +166,17 @@ impl Controller<'_> {
                 Err(error) => {
                     if matches!(error, StoreError::Conflict(_)) {
                         self.written.remove(&key);
+                        conflict = true;
                     }
                     self.put_off(migration, &error);
                     failed.insert(i);
                 }
             }
+        }
+        // A faster controller leaves none of our writes for the database to refuse.
+        if conflict {
+            let leads = self.databases.still_leads().await;
+            self.note_deposed(&leads);
         }
         failed
     }

@@ -127,6 +127,17 @@ impl Databases {
         self.later
     }
 
+    /// Asks the database whether it still names this controller.
+    pub(crate) async fn still_leads(&self) -> Result<(), WriteError> {
+        let Some(fence) = &self.fence else { return Ok(()) };
+        let found = self.leader().await?;
+        if found.as_deref() == Some(fence.to_string().as_str()) {
+            Ok(())
+        } else {
+            Err(WriteError::Deposed { found, ours: fence.clone() })
+        }
+    }
+
     /// Writes who leads, if the database still names whom it was found to name.
     async fn name(&mut self, fence: Fence, found: Option<&str>) -> Result<(), WriteError> {
         let transaction = Transaction::new().comment(format!("limosa: {fence} leads"));
