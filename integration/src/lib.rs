@@ -84,6 +84,7 @@ mod holder;
 mod image;
 pub mod kube;
 mod lab;
+mod memory;
 mod network;
 #[path = "../guest/pattern.rs"]
 mod pattern;
@@ -105,5 +106,6 @@ pub use guest::{Guest, MigrationTimes, migrate};
 pub use holder::{OUTSIDE, ROOT};
 pub use image::Image;
 pub use lab::{CENTRAL, Lab, LabOptions};
+pub use memory::Memory;
 pub use network::{Endpoint, LogicalPort};
 pub use process::{LabProcess, Process};

@@ -3,7 +3,8 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
+use limosa_lab::Memory;
 use ovsdb_rs::{Clause, Function, Session, TableMonitor};
 
 use super::server::{DEADLINE, Server, fill_southbound, run};
@@ -50,7 +51,7 @@ pub(super) async fn child(remote: &str, port: &str) -> anyhow::Result<()> {
     let found = replica.find("Port_Binding", |row| row.str("logical_port") == Some(port));
     ensure!(found.is_some(), "no {port}");
     let elapsed = started.elapsed();
-    println!("{} {}", elapsed.as_secs_f64() * 1e3, peak_kb("self").context("no VmHWM in /proc")?);
+    println!("{} {}", elapsed.as_secs_f64() * 1e3, Memory::of("self")?.most / 1024);
     Ok(())
 }
 
@@ -164,21 +165,14 @@ fn sbctl(server: &Server) -> anyhow::Result<Measured> {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()?;
-    let pid = child.id().to_string();
+    let pid = child.id();
     let mut peak = 0;
     while child.try_wait()?.is_none() {
-        peak = peak.max(peak_kb(&pid).unwrap_or(0));
+        peak = peak.max(Memory::of(pid).map_or(0, |memory| memory.most));
         std::thread::sleep(LOOK_AGAIN);
     }
     let process_ms = started.elapsed().as_secs_f64() * 1e3;
     let output = child.wait_with_output()?;
     ensure!(output.status.success() && output.stdout.starts_with(WANTED.as_bytes()), "{output:?}");
-    Ok(Measured { open_ms: None, process_ms, peak_mb: peak as f64 / 1024.0 })
-}
-
-/// The most memory that a process has had (proc(5), VmHWM).
-fn peak_kb(pid: &str) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.split_whitespace().next()?.parse().ok()
+    Ok(Measured { open_ms: None, process_ms, peak_mb: peak as f64 / 1_048_576.0 })
 }

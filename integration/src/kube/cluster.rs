@@ -13,6 +13,7 @@ use super::door::Traffic;
 use super::fate::{Blow, Controller, Fate};
 use super::{ApiServer, fresh_namespace, kubevirt, limosa};
 use crate::lab::{Lab, LabOptions};
+use crate::memory::Memory;
 
 /// A cluster for one test, or for several in turn. Dropping it ends all of it.
 pub struct Cluster {
@@ -166,11 +167,7 @@ impl Run<'_> {
     /// When it does not run.
     pub async fn memory(&self) -> Result<u64> {
         let [controller, _] = &self.cluster.controllers;
-        let pid = controller.pid().await?;
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).context("read its status")?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).context("a status without VmRSS")?;
-        Ok(kib.trim().parse::<u64>().context("read VmRSS")? * 1024)
+        Ok(Memory::of(controller.pid().await?)?.now)
     }
 
     /// Kills the controller, and starts another.
